@@ -1,0 +1,285 @@
+"""The door of the enclave: requests and replies over one unix socket, at most one open file beside a request.
+
+A frame is a 4-byte big-endian length and canonical JSON. One request per connection.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+from enum import Enum
+
+from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, Value, decode, encode
+from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.job import Job
+from enclave_runner.contract.privacy import PrivacyLoss
+from enclave_runner.contract.receipt import Measurement
+from enclave_runner.contract.signing import PublicKey, Signed
+
+DATASET_PURPOSE = "dataset"
+SOCKET_NAME = "enclave.sock"
+
+
+class Hello(Value, frozen=True, tag="hello"):
+    """Who are you? Answered by `Identity`."""
+
+
+class FileFormat(Enum):
+    """How an imported file is written."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class ImportData(Value, frozen=True, tag="import"):
+    """Import the open file beside this request under a signed `DatasetSpec`. Answered by `ImportReport`."""
+
+    spec: Signed
+    format: FileFormat
+    header: bool = True
+
+
+class AskQuote(Value, frozen=True, tag="quote"):
+    """What would this job cost and how exact would it be? Touches no data. Answered by `Quote`."""
+
+    grant: Signed
+    job: Job
+
+
+class RunJob(Value, frozen=True, tag="run"):
+    """Run the ticket, with its input (if it has one) as the open file beside it. Answered by `Settlement`."""
+
+    ticket: Signed
+
+
+class FetchSettlement(Value, frozen=True, tag="fetch"):
+    """How did that ticket end? Answered by `Settlement`, with no receipt when the ticket was never seen."""
+
+    ticket_id: str
+
+
+class AskPseudonym(Value, frozen=True, tag="pseudonym"):
+    """The keyed pseudonym of an identifier, so that the control plane can file a consent without storing it."""
+
+    entity_set: str
+    identifier: str
+
+
+class AskOdometer(Value, frozen=True, tag="odometer"):
+    """What was spent, per entity set? Answered by `Odometer`."""
+
+
+class AskLog(Value, frozen=True, tag="log"):
+    """Receipts from an index on. Answered by `ReceiptLog`."""
+
+    since: int = 0
+
+
+class AskHoldings(Value, frozen=True, tag="holdings"):
+    """Which datasets and versions do you hold? Answered by `Holdings`."""
+
+
+Request = Hello | ImportData | AskQuote | RunJob | FetchSettlement | AskPseudonym | AskOdometer | AskLog | AskHoldings
+
+
+class Identity(Value, frozen=True, tag="identity"):
+    """The enclave's public key, what it runs, and its newest checkpoint."""
+
+    key: PublicKey
+    origin: str
+    measurement: Measurement
+    policy_sha256: str
+    checkpoint: str
+
+
+class Rejection(Value, frozen=True):
+    """One rejected row: its number in the file (from 1), the column and the rule that it broke. Never a value."""
+
+    row: int
+    column: str
+    rule: str
+
+
+class ImportReport(Value, frozen=True, tag="import-report"):
+    """A finished import. `rejections` lists the first thousand of `rejected` rows."""
+
+    dataset_id: str
+    version: str
+    accepted: int
+    rejected: int
+    rejections: tuple[Rejection, ...]
+    source_sha256: str
+
+
+class QuotedMeasure(Value, frozen=True):
+    """Expected accuracy of one column: the half width of its 95 % interval."""
+
+    name: str
+    unit: str
+    half_width: str
+
+
+class Quote(Value, frozen=True, tag="quote-reply"):
+    """What the job would spend and give. Computed from bounds and noise alone."""
+
+    dataset_id: str
+    columns: tuple[str, ...]
+    losses: tuple[PrivacyLoss, ...]
+    cells: int
+    measures: tuple[QuotedMeasure, ...]
+
+
+class Settlement(Value, frozen=True, tag="settlement"):
+    """The signed receipt, the released bytes if there are any, and the log's checkpoint after the receipt."""
+
+    receipt: Signed | None
+    release: bytes | None
+    checkpoint: str
+
+
+class Pseudonym(Value, frozen=True, tag="pseudonym-reply"):
+    """HMAC-SHA-256 of the identifier under a key that only the enclave holds, in hex."""
+
+    value: str
+
+
+class Reading(Value, frozen=True):
+    """One entity set's odometer: ρ·10¹² spent for good, reserved by running jobs, and the lifetime cap."""
+
+    entity_set: str
+    spent: int
+    reserved: int
+    lifetime: int
+
+
+class GrantReading(Value, frozen=True):
+    """What one grant has used: uses and ρ·10¹² per entity set (running jobs included)."""
+
+    grant_id: str
+    uses: int
+    losses: tuple[PrivacyLoss, ...]
+
+
+class Odometer(Value, frozen=True, tag="odometer-reply"):
+    """All odometers."""
+
+    readings: tuple[Reading, ...]
+    grants: tuple[GrantReading, ...]
+
+
+class ReceiptLog(Value, frozen=True, tag="log-reply"):
+    """Signed receipts in log order, and the newest checkpoint."""
+
+    receipts: tuple[Signed, ...]
+    checkpoint: str
+
+
+class Holding(Value, frozen=True):
+    """One dataset version held by the enclave."""
+
+    dataset_id: str
+    version: str
+    rows: int
+    imported_at: str
+
+
+class Holdings(Value, frozen=True, tag="holdings-reply"):
+    """Every held dataset, newest version of each."""
+
+    items: tuple[Holding, ...]
+
+
+class RefusedReply(Value, frozen=True, tag="refused"):
+    """A rule of the enclave said no."""
+
+    rule: str
+    facts: dict[str, str]
+
+
+class FailedReply(Value, frozen=True, tag="failed"):
+    """The enclave broke; the fault id is in its own log."""
+
+    code: str
+    fault: str
+
+
+Reply = (
+    Identity
+    | ImportReport
+    | Quote
+    | Settlement
+    | Pseudonym
+    | Odometer
+    | ReceiptLog
+    | Holdings
+    | RefusedReply
+    | FailedReply
+)
+
+
+def send(connection: socket.socket, message: Request | Reply, descriptor: int | None = None) -> None:
+    """Write one frame, with at most one open file beside it."""
+    body = encode(message)
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise Failed("wire.too-long")
+    head = struct.pack(">I", len(body))
+    if descriptor is None:
+        connection.sendall(head)
+    else:
+        socket.send_fds(connection, [head], [descriptor])
+    connection.sendall(body)
+
+
+def receive_request(connection: socket.socket) -> tuple[Request, int | None]:
+    """Read one request and the open file beside it (the caller closes it)."""
+    head, descriptor = _receive_head(connection)
+    try:
+        return decode(_receive_body(connection, head), Request), descriptor  # type: ignore[arg-type]
+    except BaseException:
+        if descriptor is not None:
+            os.close(descriptor)
+        raise
+
+
+def receive_reply(connection: socket.socket) -> Reply:
+    """Read one reply; a refusal or a fault of the enclave is raised here as such."""
+    head, _ = _receive_head(connection)
+    reply: Reply = decode(_receive_body(connection, head), Reply)  # type: ignore[arg-type]
+    if isinstance(reply, RefusedReply):
+        raise Refused(reply.rule, **reply.facts)
+    if isinstance(reply, FailedReply):
+        raise Failed(reply.code, reply.fault)
+    return reply
+
+
+def _receive_head(connection: socket.socket) -> tuple[bytes, int | None]:
+    space = socket.CMSG_SPACE(array.array("i").itemsize)
+    head, ancillary, flags, _ = connection.recvmsg(4, space)
+    received = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received.frombytes(data[: len(data) - len(data) % received.itemsize])
+    for extra in received[1:]:
+        os.close(extra)
+    if flags & socket.MSG_CTRUNC:
+        raise Refused("wire.malformed", what="files")
+    return head + _receive_exactly(connection, 4 - len(head)), (received[0] if received else None)
+
+
+def _receive_body(connection: socket.socket, head: bytes) -> bytes:
+    (length,) = struct.unpack(">I", head)
+    if length > MAX_MESSAGE_BYTES:
+        raise Refused("wire.malformed", what="length")
+    return _receive_exactly(connection, length)
+
+
+def _receive_exactly(connection: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        part = connection.recv(min(count - len(parts), 1 << 20))
+        if not part:
+            raise Failed("wire.closed")
+        parts += part
+    return bytes(parts)

@@ -1,0 +1,29 @@
+"""Consents: a data subject authorizes one business for one purpose, until a day, revocably (article 43)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from enclave_runner.contract.errors import Refused
+
+
+@dataclass(frozen=True)
+class Consent:
+    """`subject` is the enclave's keyed pseudonym, never an identifier."""
+
+    consent_id: str
+    subject: str
+    business_id: str
+    product_id: str
+    expires_at: datetime
+    withdrawn_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.subject) != 64 or self.expires_at.tzinfo is None:
+            raise Refused("consent.incomplete")
+
+    def covers(self, subject: str, business_id: str, product_id: str, now: datetime) -> bool:
+        """Whether it allows that call at that moment."""
+        named = (self.subject, self.business_id, self.product_id) == (subject, business_id, product_id)
+        return named and self.withdrawn_at is None and now < self.expires_at

@@ -1,0 +1,74 @@
+"""Submissions: what an operator asks to run, and the states it passes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from enclave_runner.contract.job import Job
+from sandbox.domain.lifecycle import Lifecycle
+
+
+class SubmissionStatus(Enum):
+    """Who must act next: the reviewers (in-review), the platform (admitted, dispatched), nobody (the rest)."""
+
+    IN_REVIEW = "in-review"
+    ADMITTED = "admitted"
+    DISPATCHED = "dispatched"
+    RELEASED = "released"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+SUBMISSION_LIFECYCLE = Lifecycle(
+    "submission",
+    SubmissionStatus.IN_REVIEW,
+    {
+        SubmissionStatus.IN_REVIEW: frozenset({SubmissionStatus.ADMITTED, SubmissionStatus.REFUSED}),
+        SubmissionStatus.ADMITTED: frozenset({SubmissionStatus.DISPATCHED, SubmissionStatus.REFUSED}),
+        SubmissionStatus.DISPATCHED: frozenset(
+            {SubmissionStatus.RELEASED, SubmissionStatus.REFUSED, SubmissionStatus.FAILED}
+        ),
+        SubmissionStatus.RELEASED: frozenset(),
+        SubmissionStatus.REFUSED: frozenset(),
+        SubmissionStatus.FAILED: frozenset(),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job that a party submitted under a grant.
+
+    `requester_id` is who asked and receives the release: the operator itself, or a business through a product.
+    `input_sha256` names the model or the salted question beside it.
+    """
+
+    submission_id: str
+    grant_id: str
+    operator_id: str
+    requester_id: str
+    product_id: str | None
+    job: Job
+    input_sha256: str | None
+    status: SubmissionStatus
+    submitted_at: datetime
+
+
+class Verdict(Enum):
+    """One reviewer's word."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True)
+class Review:
+    """One reviewer's verdict on one submission, with its ground."""
+
+    submission_id: str
+    reviewer: str
+    verdict: Verdict
+    ground: str
+    reviewed_at: datetime
