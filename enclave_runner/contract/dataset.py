@@ -1,6 +1,7 @@
 """What the enclave must know of a dataset: types, bounds, domains, the protected entity. Declared, never inferred.
 
-The bureau signs a `DatasetSpec` before the first import; the catalogue of the control plane adds the fields of article 17.
+The bureau signs a `DatasetSpec` before the first import; the catalogue of the control plane adds the fields of
+article 17.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class KeyKind(Enum):
 class Column(Value, frozen=True):
     """One column.
 
-    `grade` is 1 to 4 (4 = core: never granted). `bounds` are inclusive, in units of 10^-scale. `domain` lists the public
+    `grade` is 1 to 4 (4 = core: never granted). `bounds` are inclusive, in units of 10^-scale. `domain` lists the
+    public
     values of a group key. `withheld` is the legal basis when the column stands on the negative list (article 24).
     """
 
@@ -72,7 +74,8 @@ class DatasetSpec(Value, frozen=True):
 
     `entity_set` names the people or organisations whose privacy loss is counted ("resident", "enterprise", …).
     `rows_per_entity` is the contribution bound K; None means that sums and counts over this table are refused.
-    `unique` says that one entity has at most one row (enforced at import). `population_cap` bounds the number of entities.
+    `unique` says that one entity has at most one row (enforced at import). `population_cap` bounds the number of
+    entities.
     `max_rejected_permille` is how many of 1000 rows may be rejected before the whole import is refused.
     """
 

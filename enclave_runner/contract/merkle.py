@@ -1,6 +1,7 @@
 """An append-only Merkle tree (RFC 6962, section 2) and its signed checkpoints (C2SP tlog-checkpoint, signed note).
 
-The enclave's receipt log and the control plane's audit log are both such trees; each carries the other's checkpoints, so
+The enclave's receipt log and the control plane's audit log are both such trees; each carries the other's checkpoints,
+so
 that neither can be rewritten or cut alone.
 """
 

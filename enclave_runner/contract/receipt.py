@@ -23,7 +23,8 @@ class Outcome(Enum):
 
 
 class Measurement(Value, frozen=True):
-    """What ran: digests of the runner's code and of the jail profile, and the engine versions. Software-only evidence."""
+    """What ran: digests of the runner's code and of the jail profile, and the engine versions. Software-only
+    evidence."""
 
     assurance: str
     runner_sha256: str
@@ -34,7 +35,8 @@ class Measurement(Value, frozen=True):
 class Receipt(Value, frozen=True):
     """What ran, on which data version, under which policy pack, at what loss, with which outcome and price tag.
 
-    `sequence` is the receipt's index in the enclave's Merkle log. `rule` names the refusing rule, `fault` the opaque fault.
+    `sequence` is the receipt's index in the enclave's Merkle log. `rule` names the refusing rule, `fault` the opaque
+    fault.
     `release_sha256` is the digest of the released bytes; None when nothing was released. Times are whole seconds.
     """
 

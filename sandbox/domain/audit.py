@@ -1,4 +1,5 @@
-"""Audit entries: who did what to which object, when. Public names and digests only, never an identifier of a subject."""
+"""Audit entries: who did what to which object, when. Public names and digests only, never an identifier of a
+subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Application scenarios: the authorized purpose from which free or paid follows (article 35). Never the caller's word."""
+"""Application scenarios: the authorized purpose from which free or paid follows (article 35). Never the caller's
+word."""
 
 from __future__ import annotations
 

@@ -1,0 +1,91 @@
+"""`python -m enclave_runner init|serve|doctor --home DIR`: the enclave as a program of its own. Exit codes below."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from enclave_runner.contract.codec import decode
+from enclave_runner.contract.errors import Failed, YuneiError
+from enclave_runner.jail.launcher import Zygote
+from enclave_runner.jail.profile import JailProfile
+from enclave_runner.supervisor.enclave import open_enclave
+from enclave_runner.supervisor.home import EnclaveHome, Trust, create_home, lock_home
+from enclave_runner.supervisor.run import recover_open_tickets
+from enclave_runner.supervisor.selftest import probe_jail
+from enclave_runner.supervisor.service import listen, serve
+
+OK, FAILED, JAIL_OPEN = 0, 1, 3
+
+
+def main() -> int:
+    """Run one command."""
+    arguments = _parser().parse_args()
+    try:
+        match arguments.command:
+            case "init":
+                trust = decode(sys.stdin.buffer.read(), Trust)
+                create_home(EnclaveHome(arguments.home), trust, arguments.policies)
+                return OK
+            case "serve":
+                return _serve(EnclaveHome(arguments.home.resolve()))
+            case _:
+                return _doctor(arguments.json)
+    except YuneiError as error:
+        code = error.code if isinstance(error, Failed) else str(error)
+        print(f"yunei enclave: {code}", file=sys.stderr)  # noqa: T201 - codes only, never data
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m enclave_runner", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    init = commands.add_parser("init", help="make a home; the Trust document comes on standard input")
+    init.add_argument("--home", type=Path, required=True)
+    init.add_argument("--policies", type=Path, required=True)
+    commands.add_parser("serve", help="serve on the home's socket").add_argument("--home", type=Path, required=True)
+    commands.add_parser("doctor", help="try to escape the jail").add_argument("--json", action="store_true")
+    return parser
+
+
+def _serve(home: EnclaveHome) -> int:
+    lock = lock_home(home)
+    try:
+        with open_enclave(home) as enclave:
+            recover_open_tickets(enclave)
+            listener = listen(home.folder)
+
+            def stop(signal_number: int, frame: FrameType | None) -> None:
+                listener.close()
+                os._exit(
+                    OK
+                )  # as if killed: the ledger is made for it, and a job in flight is settled at the next start
+
+            signal.signal(signal.SIGTERM, stop)
+            signal.signal(signal.SIGINT, stop)
+            serve(enclave, listener)
+    finally:
+        os.close(lock)
+    return OK
+
+
+def _doctor(as_json: bool) -> int:
+    with Zygote() as zygote:
+        report = probe_jail(zygote, JailProfile())
+    outcomes = {name: "ALLOWED" if name in report.allowed else "BLOCKED" for name in report.attempts}
+    if as_json:
+        probes = [{"name": name, "outcome": outcome} for name, outcome in outcomes.items()]
+        print(json.dumps({"probes": probes, "ok": not report.allowed}))  # noqa: T201
+    else:
+        for name, outcome in outcomes.items():
+            print(f"{outcome}  {name}")  # noqa: T201
+    return JAIL_OPEN if report.allowed else OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

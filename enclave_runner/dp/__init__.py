@@ -1,0 +1,1 @@
+"""Differential privacy: conversions and noise by OpenDP, on exact integers only."""

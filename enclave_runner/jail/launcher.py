@@ -1,0 +1,162 @@
+"""The supervisor's side of the zygote: start it clean, order jobs, wait with a deadline, kill."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from types import TracebackType
+
+from enclave_runner.contract.codec import encode
+from enclave_runner.contract.errors import Failed
+from enclave_runner.jail.confine import ENVIRONMENT
+from enclave_runner.jail.profile import JailProfile
+from enclave_runner.jail.zygote import BROKEN, DONE, JAILED, LIMIT
+
+MAX_RESULT_BYTES = 8 << 20
+
+
+class Zygote:
+    """A running zygote. `run` may be called from several threads."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Executed, not forked: none of the supervisor's memory, keys or descriptors is in the image. The module path
+        # goes by argument, since the environment is emptied.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "enclave_runner.kinds", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=dict(ENVIRONMENT),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        theirs.close()
+        self._orders = ours
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Zygote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the zygote; its workers die with it."""
+        self._orders.close()
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether orders can still be given."""
+        return self._process.poll() is None
+
+    def run(self, task: bytes, descriptors: list[int], profile: JailProfile) -> bytes:
+        """Run one job in a fresh jail and return its raw answer, at most 8 MiB.
+
+        Raises:
+            Failed: `jail.absent` when the jail could not be built (nothing ran), `job.limit` when a limit ended the
+            job,
+                `job.deadline` when the wall clock did, `job.broken` for everything else. None carries text of the job.
+        """
+        with memory_file(task) as task_file:
+            result_read, result_write = os.pipe()
+            status_read, status_write = os.pipe()
+            try:
+                pidfd = self._order(profile, [result_write, status_write, task_file.descriptor, *descriptors])
+            except OSError:
+                for descriptor in (result_read, status_read):
+                    os.close(descriptor)
+                raise Failed("jail.zygote-gone") from None
+            finally:
+                os.close(result_write)
+                os.close(status_write)
+        try:
+            return _await_answer(result_read, status_read, pidfd, profile.wall_seconds)
+        finally:
+            _kill(pidfd)
+            for descriptor in (result_read, status_read, pidfd):
+                os.close(descriptor)
+
+    def _order(self, profile: JailProfile, descriptors: list[int]) -> int:
+        with self._lock:
+            socket.send_fds(self._orders, [encode(profile)], descriptors)
+            _, received, _, _ = socket.recv_fds(self._orders, 1, 1)
+        if not received:
+            raise OSError("the zygote hung up")
+        return received[0]
+
+
+class MemoryFile:
+    """A sealed memfd: fixed content, no name, gone with its last descriptor."""
+
+    def __init__(self, content: bytes) -> None:
+        self.descriptor = os.memfd_create("yunei", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        with os.fdopen(os.dup(self.descriptor), "wb") as file:
+            file.write(content)
+
+    def __enter__(self) -> MemoryFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.descriptor)
+
+
+def memory_file(content: bytes) -> MemoryFile:
+    """`content` as an anonymous file."""
+    return MemoryFile(content)
+
+
+def _await_answer(result: int, status: int, pidfd: int, wall_seconds: float) -> bytes:
+    deadline = time.monotonic() + wall_seconds
+    answer = bytearray()
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([result], [], [], left)[0]:
+            raise Failed("job.deadline")
+        part = os.read(result, 1 << 16)
+        if not part:
+            break
+        answer += part
+        if len(answer) > MAX_RESULT_BYTES:
+            raise Failed("job.limit")
+    said = _read_status(status, deadline)
+    if said[:1] != JAILED:
+        raise Failed("jail.absent")
+    ending = said[1:2]
+    if ending == LIMIT:
+        raise Failed("job.limit")
+    if ending != DONE:
+        raise Failed("job.broken" if ending == BROKEN else "job.killed")
+    return bytes(answer)
+
+
+def _read_status(status: int, deadline: float) -> bytes:
+    said = bytearray()
+    while len(said) < 2:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([status], [], [], left)[0]:
+            raise Failed("job.deadline")
+        part = os.read(status, 2)
+        if not part:
+            break
+        said += part
+    return bytes(said)
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return

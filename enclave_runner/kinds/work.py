@@ -1,0 +1,31 @@
+"""From a task's bytes to its answer's bytes: the one entry point of a jailed worker."""
+
+from __future__ import annotations
+
+from enclave_runner.contract.codec import decode, encode
+from enclave_runner.kinds import aggregate, extract, intake, lookup, probe, scoring
+from enclave_runner.kinds.tasks import Aggregation, Extraction, Intake, Lookup, Probe, Scoring, Task, TaskAnswer, Trial
+
+
+def work(data: bytes, descriptors: list[int]) -> bytes:
+    """Run one task."""
+    task: Task = decode(data, Task)  # type: ignore[arg-type]
+    return encode(_run(task, descriptors))
+
+
+def _run(task: Task, descriptors: list[int]) -> TaskAnswer:
+    match task:
+        case Probe():
+            return probe.run(task, descriptors)
+        case Intake():
+            return intake.run(task, descriptors)
+        case Extraction():
+            return extract.run(task, descriptors)
+        case Aggregation():
+            return aggregate.run(task, descriptors)
+        case Lookup():
+            return lookup.run(task, descriptors)
+        case Trial():
+            return scoring.try_model(task, descriptors)
+        case Scoring():
+            return scoring.run(task, descriptors)

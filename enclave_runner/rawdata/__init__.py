@@ -1,0 +1,1 @@
+"""The only package that opens raw data. What it hands out are descriptors for jailed workers."""

@@ -1,0 +1,92 @@
+"""Running what was prepared: extract, exact answer in the jail, noise at the gate. Privacy loss is reserved by now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.receipt import Release, VerificationAnswer
+from enclave_runner.egress.table import release_histogram, release_table
+from enclave_runner.jail.launcher import MemoryFile
+from enclave_runner.kinds.tasks import Aggregation, Done, Extraction, Lookup, LookupAnswer, Scoring, Vectors
+from enclave_runner.plan.render import render_features, render_table
+from enclave_runner.supervisor.enclave import Enclave
+from enclave_runner.supervisor.holdings import HeldVersion
+from enclave_runner.supervisor.prepare import Prepared, PreparedLookup, PreparedModel, PreparedQuery
+
+
+def execute(enclave: Enclave, prepared: Prepared, held: HeldVersion, input_sha256: str | None) -> Release:
+    """The released value.
+
+    Raises:
+        Failed: with a code of the stage; the text never holds data.
+    """
+    match prepared:
+        case PreparedQuery():
+            return _query(enclave, prepared, held)
+        case PreparedModel():
+            return _model(enclave, prepared, held)
+        case PreparedLookup():
+            return _lookup(enclave, prepared, held, input_sha256)
+
+
+def _query(enclave: Enclave, prepared: PreparedQuery, held: HeldVersion) -> Release:
+    plan = prepared.plan
+    order = Extraction(spec=held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
+    with _extract(enclave, order, held) as extract:
+        task = Aggregation(
+            sql=render_table(plan),
+            domains=tuple(key.domain for key in plan.keys),
+            coarsenings=tuple(item.coarsening for item in plan.aggregates),
+        )
+        answer = enclave.work(task, [extract])
+    if not isinstance(answer, Vectors):
+        raise Failed("job.answer")
+    return release_table(plan, prepared.job.budget, answer.vectors)
+
+
+def _model(enclave: Enclave, prepared: PreparedModel, held: HeldVersion) -> Release:
+    plan, job = prepared.plan, prepared.job
+    order = Extraction(spec=held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
+    with _extract(enclave, order, held) as extract, MemoryFile(prepared.model) as model:
+        task = Scoring(
+            sql=render_features(plan),
+            features=plan.features,
+            output=job.output,
+            low=job.low,
+            high=job.high,
+            bins=job.bins,
+        )
+        answer = enclave.work(task, [extract, model.descriptor])
+    if not isinstance(answer, Vectors):
+        raise Failed("job.answer")
+    return release_histogram(plan, job.budget, answer.vectors, job.low, job.high, job.bins)
+
+
+def _lookup(enclave: Enclave, prepared: PreparedLookup, held: HeldVersion, input_sha256: str | None) -> Release:
+    job = prepared.job
+    order = Extraction(
+        spec=held.spec, columns=(job.attribute,), weight_scale=1, weighted=False, subject=prepared.subject
+    )
+    with _extract(enclave, order, held) as extract:
+        task = Lookup(attribute=job.attribute, predicate=job.predicate, claim=prepared.claim)
+        answer = enclave.work(task, [extract])
+    if not isinstance(answer, LookupAnswer) or input_sha256 is None:
+        raise Failed("job.answer")
+    return VerificationAnswer(answer=answer.answer, question_sha256=input_sha256, data_version=held.version)
+
+
+@contextmanager
+def _extract(enclave: Enclave, order: Extraction, held: HeldVersion) -> Iterator[int]:
+    """A fresh extract in memory, gone with the job."""
+    source = enclave.store.open(held.file)
+    target = os.memfd_create("extract", os.MFD_CLOEXEC)
+    try:
+        if not isinstance(enclave.work(order, [source, target]), Done):
+            raise Failed("job.answer")
+        yield target
+    finally:
+        os.close(source)
+        os.close(target)

@@ -1,0 +1,118 @@
+"""The enclave's home: keys, trust, its own copy of the policy pack, ledger, raw tables. 0700, of one process at a
+time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclave_runner.contract.codec import Value, decode, encode
+from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.signing import KeyFile, PublicKey
+
+
+class Trust(Value, frozen=True):
+    """Whose signatures count: the control plane's (tickets) and the bureau officers' (grants, dataset specs)."""
+
+    control: tuple[PublicKey, ...]
+    officers: tuple[PublicKey, ...]
+
+
+@dataclass(frozen=True)
+class EnclaveHome:
+    """Paths below one folder."""
+
+    folder: Path
+
+    @property
+    def receipt_key(self) -> Path:
+        """The key that signs receipts and checkpoints."""
+        return self.folder / "receipt.key"
+
+    @property
+    def pseudonym_key(self) -> Path:
+        """The secret of the keyed pseudonyms."""
+        return self.folder / "pseudonym.key"
+
+    @property
+    def trust(self) -> Path:
+        """The `Trust` file."""
+        return self.folder / "trust.json"
+
+    @property
+    def policies(self) -> Path:
+        """The enclave's own copy of the policy pack."""
+        return self.folder / "policies"
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "ledger.db"
+
+    @property
+    def rawdata(self) -> Path:
+        """The raw tables."""
+        return self.folder / "raw"
+
+    @property
+    def log(self) -> Path:
+        """Faults by id: code and ticket, never data."""
+        return self.folder / "faults.log"
+
+
+def create_home(home: EnclaveHome, trust: Trust, policies: Path) -> None:
+    """Make a new home. Keys are made here and never leave.
+
+    Raises:
+        Failed: `home.exists` when there is one already.
+    """
+    try:
+        home.folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise Failed("home.exists") from None
+    KeyFile.create(home.receipt_key)
+    _write_private(home.pseudonym_key, secrets.token_bytes(32))
+    home.policies.mkdir(mode=0o700)
+    for source in sorted(policies.iterdir()):
+        if source.is_file():
+            _write_private(home.policies / source.name, source.read_bytes())
+    _write_private(home.trust, encode(trust))
+
+
+def read_trust(home: EnclaveHome) -> Trust:
+    """Whose signatures count.
+
+    Raises:
+        Failed: `home.unreadable`.
+    """
+    try:
+        return decode(home.trust.read_bytes(), Trust)
+    except OSError:
+        raise Failed("home.unreadable") from None
+
+
+def lock_home(home: EnclaveHome) -> int:
+    """Hold the home for this process; the lock goes with the returned descriptor.
+
+    Raises:
+        Failed: `home.unreadable`, or `home.busy` when another enclave runs in it.
+    """
+    try:
+        descriptor = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        raise Failed("home.unreadable") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Failed("home.busy") from None
+    return descriptor
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,232 @@
+"""The enclave's durable memory of use: nonces, odometer, receipt log. One SQLite file, one writer, full sync.
+
+Privacy loss is reserved before data are touched and never given back; a ticket is used once; a receipt, its place in
+the
+Merkle log and the end of its reservation are one transaction. What a crash leaves open is found at the next start.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from enclave_runner.contract.codec import decode, encode
+from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.grant import Grant
+from enclave_runner.contract.merkle import Checkpoint, Frontier, sign_checkpoint
+from enclave_runner.contract.privacy import PrivacyLoss
+from enclave_runner.contract.receipt import PURPOSE, Receipt
+from enclave_runner.contract.signing import Signed, Signer, seal
+from enclave_runner.contract.ticket import Ticket
+from enclave_runner.contract.wire import GrantReading, Reading, Settlement
+from enclave_runner.supervisor.database import Database
+
+RECEIPT_ORIGIN = "yunei.enclave/receipts"
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS tickets(
+    ticket_id TEXT PRIMARY KEY, grant_id TEXT NOT NULL, signed BLOB NOT NULL, state TEXT NOT NULL, opened_at TEXT NOT
+        NULL);
+CREATE TABLE IF NOT EXISTS losses(
+    ticket_id TEXT NOT NULL REFERENCES tickets, grant_id TEXT NOT NULL, entity_set TEXT NOT NULL,
+    pico_rho INTEGER NOT NULL CHECK (pico_rho >= 0), PRIMARY KEY (ticket_id, entity_set));
+CREATE TABLE IF NOT EXISTS receipts(
+    sequence INTEGER PRIMARY KEY, ticket_id TEXT UNIQUE NOT NULL REFERENCES tickets, signed BLOB NOT NULL, release BLOB,
+    checkpoint TEXT NOT NULL, frontier BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS clock(one INTEGER PRIMARY KEY CHECK (one = 1), latest TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS losses_keep BEFORE DELETE ON losses BEGIN SELECT RAISE(ABORT, 'the odometer only grows');
+    END;
+CREATE TRIGGER IF NOT EXISTS losses_fixed BEFORE UPDATE ON losses BEGIN SELECT RAISE(ABORT, 'the odometer only
+    grows'); END;
+CREATE TRIGGER IF NOT EXISTS receipts_keep BEFORE DELETE ON receipts BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER IF NOT EXISTS receipts_fixed BEFORE UPDATE ON receipts BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER IF NOT EXISTS tickets_keep BEFORE DELETE ON tickets BEGIN SELECT RAISE(ABORT, 'nonces are kept'); END;
+"""
+
+
+class Ledger:
+    """Every method is one transaction; several threads may call it."""
+
+    def __init__(self, database: Database, signer: Signer, lifetime: Callable[[str], int]) -> None:
+        self._database = database
+        self._signer = signer
+        self._lifetime = lifetime
+        database.create(SCHEMA)
+
+    def now(self, clock: datetime) -> datetime:
+        """The given time, or the latest one ever seen: a clock that is put back does not revive a ticket."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT latest FROM clock").fetchone()
+            latest = max(clock, datetime.fromisoformat(row[0])) if row else clock
+            connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (latest.isoformat(),))
+        return latest
+
+    def open_ticket(
+        self, ticket: Ticket, signed: Signed, grant: Grant, losses: tuple[PrivacyLoss, ...], now: datetime
+    ) -> None:
+        """Use up the ticket and reserve its losses, or refuse and change nothing.
+
+        Raises:
+            Refused: `ticket.replayed`, `grant.uses`, `grant.budget`, `odometer.spent`.
+        """
+        with self._database.transaction() as connection:
+            self._use_nonce(connection, ticket, signed, grant.grant_id, "open", now)
+            (uses,) = connection.execute(
+                "SELECT count(*) FROM tickets WHERE grant_id = ? AND state <> 'refused'", (grant.grant_id,)
+            ).fetchone()
+            if uses > grant.max_uses:
+                raise Refused("grant.uses", max=grant.max_uses)
+            for loss in losses:
+                self._check_loss(connection, grant, loss)
+                connection.execute(
+                    "INSERT INTO losses VALUES (?, ?, ?, ?)",
+                    (ticket.ticket_id, grant.grant_id, loss.entity_set, loss.pico_rho),
+                )
+
+    def _use_nonce(
+        self, connection: sqlite3.Connection, ticket: Ticket, signed: Signed, grant_id: str, state: str, now: datetime
+    ) -> None:
+        try:
+            connection.execute(
+                "INSERT INTO tickets VALUES (?, ?, ?, ?, ?)",
+                (ticket.ticket_id, grant_id, encode(signed), state, now.isoformat()),
+            )
+        except sqlite3.IntegrityError:
+            raise Refused("ticket.replayed") from None
+
+    def _check_loss(self, connection: sqlite3.Connection, grant: Grant, loss: PrivacyLoss) -> None:
+        granted = grant.budget(loss.entity_set) - self._spent(connection, loss.entity_set, grant.grant_id)
+        if loss.pico_rho > granted:
+            raise Refused("grant.budget", entity_set=loss.entity_set, asked=_rho(loss.pico_rho), left=_rho(granted))
+        left = self._lifetime(loss.entity_set) - self._spent(connection, loss.entity_set)
+        if loss.pico_rho > left:
+            raise Refused("odometer.spent", entity_set=loss.entity_set, asked=_rho(loss.pico_rho), left=_rho(left))
+
+    def _spent(self, connection: sqlite3.Connection, entity_set: str, grant_id: str | None = None) -> int:
+        sql = "SELECT coalesce(sum(pico_rho), 0) FROM losses WHERE entity_set = ?"
+        if grant_id is None:
+            (total,) = connection.execute(sql, (entity_set,)).fetchone()
+        else:
+            (total,) = connection.execute(f"{sql} AND grant_id = ?", (entity_set, grant_id)).fetchone()
+        return int(total)
+
+    def refuse_ticket(
+        self, ticket: Ticket, signed: Signed, grant_id: str, make: Callable[[int], Receipt], now: datetime
+    ) -> Settlement:
+        """Use up a ticket that a rule refused, with its receipt and no loss.
+
+        Raises:
+            Refused: `ticket.replayed`.
+        """
+        with self._database.transaction() as connection:
+            self._use_nonce(connection, ticket, signed, grant_id, "refused", now)
+            return self._append(connection, ticket.ticket_id, make, None)
+
+    def close_ticket(self, ticket_id: str, make: Callable[[int], Receipt], release: bytes | None) -> Settlement:
+        """End an open ticket with its receipt, the next entry of the log."""
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE tickets SET state = 'closed' WHERE ticket_id = ? AND state = 'open'", (ticket_id,)
+            ).rowcount
+            if changed != 1:
+                raise Failed("ledger.not-open")
+            return self._append(connection, ticket_id, make, release)
+
+    def _append(
+        self, connection: sqlite3.Connection, ticket_id: str, make: Callable[[int], Receipt], release: bytes | None
+    ) -> Settlement:
+        row = connection.execute("SELECT frontier FROM receipts ORDER BY sequence DESC LIMIT 1").fetchone()
+        frontier = decode(row[0], Frontier) if row else Frontier()
+        signed = seal(make(frontier.size), PURPOSE, self._signer)
+        sequence, frontier = frontier.size, frontier.append(encode(signed))
+        note = self._note(frontier)
+        connection.execute(
+            "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?)",
+            (sequence, ticket_id, encode(signed), release, note, encode(frontier)),
+        )
+        return Settlement(receipt=signed, release=release, checkpoint=note)
+
+    def _note(self, frontier: Frontier) -> str:
+        checkpoint = Checkpoint(origin=RECEIPT_ORIGIN, size=frontier.size, root=frontier.root)
+        return sign_checkpoint(checkpoint, self._signer)
+
+    def settlement(self, ticket_id: str) -> Settlement:
+        """How a ticket ended; no receipt when it was never seen or is still open."""
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT signed, release, checkpoint FROM receipts WHERE ticket_id = ?", (ticket_id,)
+            ).fetchone()
+        if row is None:
+            return Settlement(receipt=None, release=None, checkpoint=self.checkpoint())
+        return Settlement(receipt=decode(row[0], Signed), release=row[1], checkpoint=row[2])
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT checkpoint FROM receipts ORDER BY sequence DESC LIMIT 1").fetchone()
+        return row[0] if row else self._note(Frontier())
+
+    def receipts(self, since: int, limit: int) -> tuple[Signed, ...]:
+        """Signed receipts from that index on."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT signed FROM receipts WHERE sequence >= ? ORDER BY sequence LIMIT ?", (since, limit)
+            ).fetchall()
+        return tuple(decode(row[0], Signed) for row in rows)
+
+    def open_tickets(self) -> tuple[tuple[Signed, tuple[PrivacyLoss, ...]], ...]:
+        """Tickets that a crash left open, with what they reserved."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT ticket_id, signed FROM tickets WHERE state = 'open' ORDER BY opened_at, ticket_id"
+            ).fetchall()
+            return tuple((decode(signed, Signed), self._losses_of(connection, ticket_id)) for ticket_id, signed in rows)
+
+    def _losses_of(self, connection: sqlite3.Connection, ticket_id: str) -> tuple[PrivacyLoss, ...]:
+        rows = connection.execute(
+            "SELECT entity_set, pico_rho FROM losses WHERE ticket_id = ? ORDER BY entity_set", (ticket_id,)
+        ).fetchall()
+        return tuple(PrivacyLoss(entity_set=name, pico_rho=loss) for name, loss in rows)
+
+    def readings(self) -> tuple[Reading, ...]:
+        """The odometer of every entity set that was ever charged."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT l.entity_set, coalesce(sum(l.pico_rho) FILTER (WHERE t.state <> 'open'), 0), "
+                "coalesce(sum(l.pico_rho) FILTER (WHERE t.state = 'open'), 0) "
+                "FROM losses l JOIN tickets t USING (ticket_id) GROUP BY l.entity_set ORDER BY l.entity_set"
+            ).fetchall()
+        return tuple(
+            Reading(entity_set=name, spent=spent, reserved=reserved, lifetime=self._lifetime(name))
+            for name, spent, reserved in rows
+        )
+
+    def grant_readings(self) -> tuple[GrantReading, ...]:
+        """Uses and losses of every grant that was ever used."""
+        with self._database.transaction() as connection:
+            uses = connection.execute(
+                "SELECT grant_id, count(*) FROM tickets WHERE state <> 'refused' GROUP BY grant_id ORDER BY grant_id"
+            ).fetchall()
+            rows = connection.execute(
+                "SELECT grant_id, entity_set, sum(pico_rho) FROM losses GROUP BY grant_id, entity_set ORDER BY 1, 2"
+            ).fetchall()
+        return tuple(
+            GrantReading(
+                grant_id=grant_id,
+                uses=count,
+                losses=tuple(
+                    PrivacyLoss(entity_set=name, pico_rho=loss) for id_, name, loss in rows if id_ == grant_id
+                ),
+            )
+            for grant_id, count in uses
+        )
+
+
+def utc_now() -> datetime:
+    """The host's clock."""
+    return datetime.now(UTC)
+
+
+def _rho(pico_rho: int) -> str:
+    return f"{pico_rho / 10**12:.6f}"

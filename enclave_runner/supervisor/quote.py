@@ -1,0 +1,46 @@
+"""What a job would cost and how exact it would be: from bounds and noise alone, before anything is spent."""
+
+from __future__ import annotations
+
+from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.grant import PURPOSE, Grant
+from enclave_runner.contract.job import ModelJob, QueryJob
+from enclave_runner.contract.receipt import Measure
+from enclave_runner.contract.signing import unseal
+from enclave_runner.contract.wire import AskQuote, Quote, QuotedMeasure
+from enclave_runner.egress.table import expected_measures, histogram_measure
+from enclave_runner.supervisor.enclave import Enclave
+from enclave_runner.supervisor.prepare import granted_dataset, prepare_features, prepare_query
+
+
+def quote_job(enclave: Enclave, ask: AskQuote) -> Quote:
+    """The quote. Raises Refused where running the job would be refused for its plan, grant scope or caps."""
+    grant = unseal(ask.grant, PURPOSE, enclave.trust.officers, Grant)
+    if ask.job.mode not in grant.modes:
+        raise Refused("grant.mode", mode=ask.job.mode.value)
+    match ask.job:
+        case QueryJob() as job:
+            query = prepare_query(enclave, grant, job)
+            return Quote(
+                dataset_id=query.dataset_id,
+                columns=query.plan.columns,
+                losses=query.losses,
+                cells=query.plan.cells,
+                measures=_shown(expected_measures(query.plan, job.budget)),
+            )
+        case ModelJob() as job:
+            plan, losses = prepare_features(enclave, grant, job)
+            return Quote(
+                dataset_id=plan.dataset_id,
+                columns=plan.columns,
+                losses=losses,
+                cells=job.bins,
+                measures=_shown((histogram_measure(plan, job.budget),)),
+            )
+        case job:
+            granted_dataset(enclave, grant, job.dataset_id)
+            return Quote(dataset_id=job.dataset_id, columns=(job.attribute,), losses=(), cells=1, measures=())
+
+
+def _shown(measures: tuple[Measure, ...]) -> tuple[QuotedMeasure, ...]:
+    return tuple(QuotedMeasure(name=item.name, unit=item.unit, half_width=item.half_width) for item in measures)

@@ -1,0 +1,194 @@
+"""One ticket, from its signature to its receipt, on one page.
+
+    verify ── admit ── prepare ── reserve ── execute ── receipt
+      │         └─────────┴──────────┘           │
+    refused     refused: receipt without loss    failed: receipt, the loss stays
+
+A ticket whose signature does not verify gets no receipt: nobody ordered it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, digest, encode
+from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
+from enclave_runner.contract.grant import Grant
+from enclave_runner.contract.privacy import PrivacyLoss
+from enclave_runner.contract.receipt import Outcome, Receipt
+from enclave_runner.contract.signing import Signed, unseal
+from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
+from enclave_runner.contract.ticket import Ticket
+from enclave_runner.contract.wire import Settlement
+from enclave_runner.supervisor.enclave import Enclave
+from enclave_runner.supervisor.execute import execute
+from enclave_runner.supervisor.holdings import HeldVersion
+from enclave_runner.supervisor.prepare import Prepared, check_model_size, prepare
+
+
+@dataclass(frozen=True)
+class Order:
+    """A verified ticket with its verified grant."""
+
+    signed: Signed
+    ticket: Ticket
+    grant: Grant
+
+
+def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None) -> Settlement:
+    """Run a ticket once.
+
+    Raises:
+        Refused: `signature.invalid`, `wire.malformed` or `ticket.replayed`; any later refusal is a receipt.
+    """
+    order = _verify(enclave, signed)
+    now = enclave.now()
+    try:
+        attached = _admit(enclave, order, descriptor, now)
+        prepared = prepare(enclave, order.grant, order.ticket.job, attached)
+        held = _pinned_version(enclave, order.ticket, prepared)
+        enclave.ledger.open_ticket(order.ticket, signed, order.grant, prepared.losses, now)
+    except Refused as refused:
+        if refused.rule == "ticket.replayed":
+            raise
+        return _settle_refused(enclave, order, refused, now)
+    except Failed as failed:
+        enclave.note_fault(failed, order.ticket.ticket_id)
+        return _settle_unopened_fault(enclave, order, failed, now)
+    return _execute(enclave, order, prepared, held)
+
+
+def _verify(enclave: Enclave, signed: Signed) -> Order:
+    ticket = unseal(signed, TICKET_PURPOSE, enclave.trust.control, Ticket)
+    grant = unseal(ticket.grant, GRANT_PURPOSE, enclave.trust.officers, Grant)
+    return Order(signed, ticket, grant)
+
+
+def _admit(enclave: Enclave, order: Order, descriptor: int | None, now: datetime) -> bytes | None:
+    """What holds for every kind of job. Returns what travels beside the ticket."""
+    ticket, grant = order.ticket, order.grant
+    if ticket.policy_sha256 != enclave.pack.sha256:
+        raise Refused("ticket.policy")
+    if (ticket.expires_at - ticket.issued_at).total_seconds() > enclave.limits.ticket_seconds:
+        raise Refused("ticket.life", max=enclave.limits.ticket_seconds)
+    if not ticket.issued_at <= now < ticket.expires_at:
+        raise Refused("ticket.expired")
+    if now < grant.not_before:
+        raise Refused("grant.not-yet", since=grant.not_before.date().isoformat())
+    if now >= grant.deadline:
+        raise Refused("grant.expired", deadline=grant.deadline.date().isoformat())
+    if ticket.job.mode not in grant.modes:
+        raise Refused("grant.mode", mode=ticket.job.mode.value)
+    return _attached(enclave, ticket, descriptor)
+
+
+def _attached(enclave: Enclave, ticket: Ticket, descriptor: int | None) -> bytes | None:
+    if (descriptor is None) != (ticket.input_sha256 is None):
+        raise Refused("ticket.input")
+    if descriptor is None:
+        return None
+    size = os.fstat(descriptor).st_size
+    check_model_size(enclave, size)
+    content = os.pread(descriptor, min(size, MAX_MESSAGE_BYTES), 0)
+    if digest(content) != ticket.input_sha256:
+        raise Refused("ticket.input")
+    return content
+
+
+def _pinned_version(enclave: Enclave, ticket: Ticket, prepared: Prepared) -> HeldVersion:
+    """The held version that the ticket names, which must still be the newest."""
+    held = enclave.holdings.find(prepared.dataset_id)
+    if held is None or ticket.data_versions != {held.dataset_id: held.version}:
+        raise Refused("ticket.data-version", dataset=prepared.dataset_id)
+    return held
+
+
+def _execute(enclave: Enclave, order: Order, prepared: Prepared, held: HeldVersion) -> Settlement:
+    ticket_id = order.ticket.ticket_id
+    try:
+        release = encode(execute(enclave, prepared, held, order.ticket.input_sha256))
+    except Exception as error:
+        failed = error if isinstance(error, Failed) else Failed("job.supervisor")
+        enclave.note_fault(failed, ticket_id)
+        return enclave.ledger.close_ticket(
+            ticket_id, lambda sequence: receipt_of(enclave, order, sequence, prepared.losses, failed), None
+        )
+    return enclave.ledger.close_ticket(
+        ticket_id, lambda sequence: receipt_of(enclave, order, sequence, prepared.losses, release), release
+    )
+
+
+def _settle_refused(enclave: Enclave, order: Order, refused: Refused, now: datetime) -> Settlement:
+    return enclave.ledger.refuse_ticket(
+        order.ticket,
+        order.signed,
+        order.grant.grant_id,
+        lambda sequence: receipt_of(enclave, order, sequence, (), refused),
+        now,
+    )
+
+
+def _settle_unopened_fault(enclave: Enclave, order: Order, failed: Failed, now: datetime) -> Settlement:
+    """A fault before anything was reserved: certain not to have touched data, so nothing is charged."""
+    return enclave.ledger.refuse_ticket(
+        order.ticket,
+        order.signed,
+        order.grant.grant_id,
+        lambda sequence: receipt_of(enclave, order, sequence, (), failed),
+        now,
+    )
+
+
+def recover_open_tickets(enclave: Enclave) -> int:
+    """Sign a Failed receipt for every ticket that a crash left open; its loss stays spent. Returns how many."""
+    opened = enclave.ledger.open_tickets()
+    for signed, losses in opened:
+        order = _verify(enclave, signed)
+        failed = Failed("enclave.restarted")
+        enclave.note_fault(failed, order.ticket.ticket_id)
+        enclave.ledger.close_ticket(
+            order.ticket.ticket_id,
+            lambda sequence, order=order, losses=losses, failed=failed: receipt_of(  # type: ignore[misc]
+                enclave, order, sequence, losses, failed
+            ),
+            None,
+        )
+    return len(opened)
+
+
+def receipt_of(
+    enclave: Enclave, order: Order, sequence: int, losses: tuple[PrivacyLoss, ...], result: bytes | Refused | Failed
+) -> Receipt:
+    """The receipt of an order that ended with released bytes, a refusal or a fault."""
+    ticket, grant = order.ticket, order.grant
+    refused = result if isinstance(result, Refused) else None
+    failed = result if isinstance(result, Failed) else None
+    outcome = Outcome.REFUSED if refused else Outcome.FAILED if failed else Outcome.RELEASED
+    return Receipt(
+        receipt_id=f"rcpt-{secrets.token_hex(12)}",
+        sequence=sequence,
+        ticket_id=ticket.ticket_id,
+        submission_id=ticket.submission_id,
+        grant_id=grant.grant_id,
+        operator_id=grant.operator_id,
+        purpose=grant.purpose,
+        mode=ticket.job.mode,
+        outcome=outcome,
+        rule=refused.rule if refused else None,
+        facts=refused.facts if refused else {},
+        fault=failed.fault if failed else None,
+        losses=losses,
+        data_versions=ticket.data_versions,
+        input_sha256=ticket.input_sha256,
+        release_sha256=digest(result) if isinstance(result, bytes) else None,
+        policy_sha256=enclave.pack.sha256,
+        charge=ticket.charge,
+        measurement=enclave.measurement,
+        audit_size=ticket.audit_size,
+        audit_root=ticket.audit_root,
+        finished_at=enclave.clock().replace(microsecond=0),
+    )

@@ -1,0 +1,107 @@
+"""The enclave's door: a unix socket in its own home, one request per connection, no network."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from enclave_runner.contract import wire
+from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.supervisor.enclave import Enclave
+from enclave_runner.supervisor.intake import import_data
+from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN
+from enclave_runner.supervisor.quote import quote_job
+from enclave_runner.supervisor.run import run_ticket
+
+WORKERS = 4
+LOG_PAGE = 1000
+PATIENCE_SECONDS = 30.0
+
+
+def serve(enclave: Enclave, listener: socket.socket) -> None:
+    """Answer until the listener is closed."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            pool.submit(_converse, enclave, connection)
+
+
+def listen(folder: Path) -> socket.socket:
+    """The listening socket, by a relative name: the length of the home's path does not matter. Changes the cwd."""
+    os.chdir(folder)
+    Path(wire.SOCKET_NAME).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(wire.SOCKET_NAME)
+    Path(wire.SOCKET_NAME).chmod(0o600)
+    listener.listen(128)
+    return listener
+
+
+def _converse(enclave: Enclave, connection: socket.socket) -> None:
+    with connection:
+        connection.settimeout(PATIENCE_SECONDS)  # for reading the request; a job may take longer
+        try:
+            request, descriptor = wire.receive_request(connection)
+            connection.settimeout(None)
+            try:
+                reply = answer(enclave, request, descriptor)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
+        except Refused as refused:
+            reply = wire.RefusedReply(rule=refused.rule, facts=refused.facts)
+        except Exception as error:  # a fault: its text stays here
+            failed = error if isinstance(error, Failed) else Failed(f"enclave.{type(error).__name__.lower()}")
+            enclave.note_fault(failed, "request")
+            reply = wire.FailedReply(code=failed.code, fault=failed.fault)
+        try:
+            wire.send(connection, reply)
+        except OSError:
+            return  # the caller is gone; what happened is in the ledger
+
+
+def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> wire.Reply:
+    """One request's reply; raises Refused or Failed."""
+    match request:
+        case wire.Hello():
+            return _identity(enclave)
+        case wire.RunJob():
+            return run_ticket(enclave, request.ticket, descriptor)
+        case wire.ImportData():
+            if descriptor is None:
+                raise Refused("import.format")
+            return import_data(enclave, request, descriptor)
+        case wire.AskQuote():
+            return quote_job(enclave, request)
+        case wire.FetchSettlement():
+            return enclave.ledger.settlement(request.ticket_id)
+        case wire.AskPseudonym():
+            return wire.Pseudonym(value=pseudonym(enclave.pseudonym_key, request.entity_set, request.identifier))
+        case wire.AskOdometer():
+            return wire.Odometer(readings=enclave.ledger.readings(), grants=enclave.ledger.grant_readings())
+        case wire.AskLog():
+            receipts = enclave.ledger.receipts(max(request.since, 0), LOG_PAGE)
+            return wire.ReceiptLog(receipts=receipts, checkpoint=enclave.ledger.checkpoint())
+        case wire.AskHoldings():
+            return wire.Holdings(items=enclave.holdings.listed())
+
+
+def pseudonym(key: bytes, entity_set: str, identifier: str) -> str:
+    """HMAC-SHA-256 over entity set and identifier: equal for equal subjects, useless without the key."""
+    return hmac.digest(key, f"{entity_set}\n{identifier.strip()}".encode(), "sha256").hex()
+
+
+def _identity(enclave: Enclave) -> wire.Identity:
+    return wire.Identity(
+        key=enclave.key.public_key,
+        origin=RECEIPT_ORIGIN,
+        measurement=enclave.measurement,
+        policy_sha256=enclave.pack.sha256,
+        checkpoint=enclave.ledger.checkpoint(),
+    )
