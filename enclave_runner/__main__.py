@@ -12,10 +12,11 @@ from types import FrameType
 
 from enclave_runner.contract.codec import decode
 from enclave_runner.contract.errors import Failed, YuneiError
+from enclave_runner.contract.trust import Trust
 from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.profile import JailProfile
 from enclave_runner.supervisor.enclave import open_enclave
-from enclave_runner.supervisor.home import EnclaveHome, Trust, create_home, lock_home
+from enclave_runner.supervisor.home import EnclaveHome, create_home, lock_home
 from enclave_runner.supervisor.run import recover_open_tickets
 from enclave_runner.supervisor.selftest import probe_jail
 from enclave_runner.supervisor.service import listen, serve

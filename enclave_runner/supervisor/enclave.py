@@ -17,13 +17,14 @@ from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.receipt import Measurement
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.signing import KeyFile
+from enclave_runner.contract.trust import Trust
 from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.profile import JailProfile
 from enclave_runner.kinds.tasks import Task, TaskAnswer
 from enclave_runner.rawdata.store import RawStore
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.holdings import Holdings
-from enclave_runner.supervisor.home import EnclaveHome, Trust, read_trust
+from enclave_runner.supervisor.home import EnclaveHome, read_trust
 from enclave_runner.supervisor.ledger import Ledger, utc_now
 from enclave_runner.supervisor.limits import Limits, read_limits
 from enclave_runner.supervisor.selftest import require_jail

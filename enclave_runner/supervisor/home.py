@@ -9,16 +9,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclave_runner.contract.codec import Value, decode, encode
+from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Failed
-from enclave_runner.contract.signing import KeyFile, PublicKey
-
-
-class Trust(Value, frozen=True):
-    """Whose signatures count: the control plane's (tickets) and the bureau officers' (grants, dataset specs)."""
-
-    control: tuple[PublicKey, ...]
-    officers: tuple[PublicKey, ...]
+from enclave_runner.contract.signing import KeyFile
+from enclave_runner.contract.trust import Trust
 
 
 @dataclass(frozen=True)

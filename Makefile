@@ -1,0 +1,60 @@
+# Two commands on a fresh machine: `make demo` runs the whole business once, `make test` passes the tests.
+# Everything lives below this folder: .venv/, build/, var/.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTEST := .venv/bin/python -m pytest
+CITY ?= 20000
+
+.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape docs bench bench-main clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s "$$(printf '\t')"
+
+setup: .venv/run.stamp ## install what runs Yunei (hash-pinned) into .venv
+setup-dev: .venv/dev.stamp ## install what tests Yunei as well
+
+.venv/run.stamp: requirements/run.lock pyproject.toml tools/setup.sh
+	tools/setup.sh run
+.venv/dev.stamp: requirements/dev.lock pyproject.toml tools/setup.sh
+	tools/setup.sh dev
+
+demo: setup ## the whole business once, on real census data and a generated city
+	.venv/bin/yunei --home var/demo demo --residents $(CITY)
+
+serve: setup ## HTTP API on 127.0.0.1:8440 over the deployment in var/
+	.venv/bin/yunei serve
+
+check: setup-dev ## lint, types, formatting, generated documents, locks without addresses
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	! grep -n '://' requirements/*.lock
+	.venv/bin/python tools/make_compliance.py --check
+	.venv/bin/python tools/make_lifecycles.py --check
+
+fix: setup-dev ## repair what can be repaired by a tool
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+test: setup-dev ## the quick tests, with the coverage floor
+	$(PYTEST) -m "not slow" -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+test-slow: setup-dev ## the slow tests alone: kills in a loop, schemathesis, large imports
+	$(PYTEST) -m slow
+
+test-all: test test-slow ## everything
+
+test-escape: setup-dev ## the jail, attacked
+	$(PYTEST) tests/escape
+
+docs: setup-dev ## regenerate the generated documents
+	.venv/bin/python tools/make_compliance.py
+	.venv/bin/python tools/make_lifecycles.py
+
+bench: bench-main ## every benchmark
+
+bench-main: setup-dev ## what a ticket, a jail and a receipt cost over plain DuckDB; writes build/bench/main.json
+	.venv/bin/python benchmarks/main.py
+
+clean: ## remove everything that was made here
+	rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
