@@ -58,7 +58,7 @@ def test_one_resident_per_row(dataset: Dataset) -> None:
     spec = dataset.spec
     assert (spec.dataset_id, spec.entity_set, spec.entity_column, spec.key_kind) == (
         "adult",
-        "resident",
+        "census-respondent",
         "resident",
         KeyKind.ROW,
     )

@@ -1,0 +1,45 @@
+"""第四十三条：敏感数据经数据主体授权同意后，提供给被授权的第三方使用。同意限于一个主体、一家企业、一个产品，到期或撤回即止。"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from enclave_runner.contract.errors import Refused
+from sandbox.domain.consent import Consent
+from tests.support.articles import NOW
+
+SUBJECT = "5" * 64
+CONSENT = Consent("c-1", SUBJECT, "bank-a", "income-check", NOW + timedelta(days=30))
+
+
+def test_a_consent_covers_what_it_names_until_it_expires() -> None:
+    assert CONSENT.covers(SUBJECT, "bank-a", "income-check", NOW)
+    assert not CONSENT.covers(SUBJECT, "bank-a", "income-check", NOW + timedelta(days=30))
+
+
+@pytest.mark.parametrize(
+    ("subject", "business", "product"),
+    [("6" * 64, "bank-a", "income-check"), (SUBJECT, "bank-b", "income-check"), (SUBJECT, "bank-a", "tax-check")],
+)
+def test_a_consent_covers_nothing_else(subject: str, business: str, product: str) -> None:
+    assert not CONSENT.covers(subject, business, product, NOW)
+
+
+def test_a_withdrawn_consent_covers_nothing() -> None:
+    assert not replace(CONSENT, withdrawn_at=NOW).covers(SUBJECT, "bank-a", "income-check", NOW)
+
+
+def test_a_consent_never_holds_an_identifier() -> None:
+    with pytest.raises(Refused) as refused:
+        replace(CONSENT, subject="110105194912310021")
+    assert refused.value.rule == "consent.incomplete"
+    assert "110105194912310021" not in str(refused.value)
+
+
+def test_a_consent_ends_at_a_certain_moment() -> None:
+    with pytest.raises(Refused) as refused:
+        replace(CONSENT, expires_at=datetime(2027, 1, 1))
+    assert refused.value.rule == "consent.incomplete"
