@@ -1,1 +1,1 @@
-"""One command each, beside a peer or a floor measured in the same run; prints ratios and writes build/bench/<name>.json."""
+"""One command each, beside a peer or a floor of the same run; prints ratios, writes build/bench/<name>.json."""

@@ -1,4 +1,4 @@
-"""What the enclave costs: a ticket with its jail, noise and receipt beside a bare DuckDB process; an import beside COPY.
+"""What the enclave costs: a ticket to its receipt beside a bare DuckDB process, an import beside COPY.
 
 `make bench-main`. Data: the pilot city's social-insurance payments, about a million rows.
 """
@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.report import Check, interleaved, publish
+from enclave_runner.contract.codec import decode
 from enclave_runner.contract.dataset import DatasetSpec
 from enclave_runner.contract.grant import PURPOSE as GRANT
 from enclave_runner.contract.grant import Grant, Mode, Purpose, Scope
 from enclave_runner.contract.job import QueryJob
 from enclave_runner.contract.privacy import RHO_UNIT, Budget, PrivacyLoss
 from enclave_runner.contract.receipt import Outcome, Receipt
-from enclave_runner.contract.codec import decode
 from enclave_runner.contract.signing import KeyFile, Signed, seal
 from enclave_runner.contract.ticket import PURPOSE as TICKET
 from enclave_runner.contract.ticket import Charge, Ticket
@@ -62,7 +62,8 @@ def _imports(enclave: Enclave, spec: DatasetSpec, officer: KeyFile, path: Path) 
             import_data(enclave, order, file.fileno())
 
     target = path.with_suffix(".parquet")
-    copy = f"import duckdb; duckdb.execute(\"COPY (FROM read_csv('{path}')) TO '{target}' (FORMAT parquet, COMPRESSION zstd)\")"
+    sql = f"COPY (FROM read_csv('{path}')) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
+    copy = f'import duckdb; duckdb.execute("{sql}")'
     mine, floor = interleaved(3, ours, lambda: _python(copy))
     note = "every row checked, hashed, staged and fsynced, against a COPY that infers and checks nothing"
     return [Check("import_ratio", mine / floor, "x", "<= 6", "DuckDB COPY to Parquet in a fresh process", note)]
@@ -73,10 +74,7 @@ def _tickets(enclave: Enclave, spec: DatasetSpec, officer: KeyFile, control: Key
     assert held is not None
     raw = enclave.home.rawdata / held.file
     ticket = _TicketPress(enclave, spec, held.version, officer, control)
-    query = (
-        "SELECT count(*), sum(personal_payment::HUGEINT) "
-        f"FROM read_parquet('{raw}') WHERE arrears_days >= 1"
-    )
+    query = f"SELECT count(*), sum(personal_payment::HUGEINT) FROM read_parquet('{raw}') WHERE arrears_days >= 1"
     bare = f'import duckdb; duckdb.execute("{query}").fetchall()'
     mine, floor = interleaved(ROUNDS, ticket.run, lambda: _python(bare))
     note = "extract, jail twice, exact sums, noise, durable signed receipt"
@@ -88,9 +86,7 @@ def _tickets(enclave: Enclave, spec: DatasetSpec, officer: KeyFile, control: Key
 class _TicketPress:
     """Makes and runs tickets for one query."""
 
-    def __init__(
-        self, enclave: Enclave, spec: DatasetSpec, version: str, officer: KeyFile, control: KeyFile
-    ) -> None:
+    def __init__(self, enclave: Enclave, spec: DatasetSpec, version: str, officer: KeyFile, control: KeyFile) -> None:
         self._enclave, self._version, self._control = enclave, version, control
         self._spec = spec
         self._grant: Signed = seal(_grant(spec), GRANT, officer)

@@ -261,11 +261,14 @@ def _receive_head(connection: socket.socket) -> tuple[bytes, int | None]:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             received.frombytes(data[: len(data) - len(data) % received.itemsize])
-    for extra in received[1:]:
-        os.close(extra)
-    if flags & socket.MSG_CTRUNC:
-        raise Refused("wire.malformed", what="files")
-    return head + _receive_exactly(connection, 4 - len(head)), (received[0] if received else None)
+    try:
+        if len(received) > 1 or flags & socket.MSG_CTRUNC:
+            raise Refused("wire.malformed", what="files")
+        return head + _receive_exactly(connection, 4 - len(head)), (received[0] if received else None)
+    except BaseException:
+        for descriptor in received:
+            os.close(descriptor)
+        raise
 
 
 def _receive_body(connection: socket.socket, head: bytes) -> bytes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from itertools import pairwise, product
 
-from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
 from enclave_runner.contract.receipt import DPTable, Measure
 from enclave_runner.dp.conversion import epsilon_of, pico_rho_of
@@ -15,13 +15,18 @@ from enclave_runner.plan.bind import BoundAggregate, BoundFeatures, BoundTable
 from enclave_runner.plan.nodes import AggregateKind
 
 MAX_CELL = 1 << 62
+WIDE = Context(prec=80)  # a coarsened cell in its unit has more than the default 28 digits
 
 
 def share_of(budget: Budget, parts: int) -> int:
-    """ρ·10¹² for each of `parts` noisy vectors; rounded down, so that the parts never exceed the budget."""
+    """ρ·10¹² for each of `parts` noisy vectors; rounded down, so that the parts never exceed the budget.
+
+    Raises:
+        Refused: `budget.malformed` when the budget is too small to be shared at all.
+    """
     share = pico_rho_of(budget) // parts
     if share <= 0:
-        raise Failed("dp.share")
+        raise Refused("budget.malformed")
     return share
 
 
@@ -107,7 +112,7 @@ def _unit(item: BoundAggregate) -> str:
 
 def _value(cell: int, weight_scale: int, item: BoundAggregate) -> str:
     digits = item.scale if weight_scale == 1 else max(item.scale, 2)
-    return _ratio(Decimal(cell) * item.coarsening, weight_scale * 10**item.scale, digits)
+    return _ratio(Decimal(cell * item.coarsening), weight_scale * 10**item.scale, digits)
 
 
 def _decimal(width: float, weight_scale: int, item: BoundAggregate) -> str:
@@ -115,8 +120,9 @@ def _decimal(width: float, weight_scale: int, item: BoundAggregate) -> str:
 
 
 def _ratio(value: Decimal, denominator: int, digits: int) -> str:
-    quotient = (value / denominator).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN)
-    return f"{quotient + 0:f}"  # + 0 turns a negative zero into zero
+    with localcontext(WIDE):
+        quotient = (value / denominator).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN)
+        return f"{quotient + 0:f}"  # + 0 turns a negative zero into zero
 
 
 def _short(value: Decimal) -> str:

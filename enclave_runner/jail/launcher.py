@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -19,6 +20,8 @@ from enclave_runner.jail.profile import JailProfile
 from enclave_runner.jail.zygote import BROKEN, DONE, JAILED, LIMIT
 
 MAX_RESULT_BYTES = 8 << 20
+PARTING_SECONDS = 5.0
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 class Zygote:
@@ -54,6 +57,11 @@ class Zygote:
         self._orders.close()
         self._process.kill()
         self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The zygote's process id on the host."""
+        return self._process.pid
 
     @property
     def is_alive(self) -> bool:
@@ -103,6 +111,7 @@ class MemoryFile:
         self.descriptor = os.memfd_create("yunei", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with os.fdopen(os.dup(self.descriptor), "wb") as file:
             file.write(content)
+        seal_memory(self.descriptor)
 
     def __enter__(self) -> MemoryFile:
         return self
@@ -111,6 +120,11 @@ class MemoryFile:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.descriptor)
+
+
+def seal_memory(descriptor: int) -> None:
+    """Fix the content of a memfd for good: no holder of the descriptor, and no one who reopens it, may change it."""
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
 
 
 def memory_file(content: bytes) -> MemoryFile:
@@ -156,7 +170,11 @@ def _read_status(status: int, deadline: float) -> bytes:
 
 
 def _kill(pidfd: int) -> None:
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    """End a job: its outer process is asked to kill the worker and follows it; forced when it does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return
+        if select.select([pidfd], [], [], PARTING_SECONDS)[0]:
+            return

@@ -8,6 +8,7 @@ the jail, before anything of the job runs; the outer process adds one byte for h
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -15,7 +16,7 @@ import socket
 from collections.abc import Callable
 
 from enclave_runner.contract.codec import decode
-from enclave_runner.jail import confine
+from enclave_runner.jail import confine, syscalls
 from enclave_runner.jail.profile import JailProfile
 
 Work = Callable[[bytes, list[int]], bytes]
@@ -28,7 +29,6 @@ RESULT, STATUS, TASK, FIRST_DATA = 3, 4, 5, 6
 
 def serve(orders: socket.socket, work: Work) -> None:
     """Fork a worker for each order until the supervisor hangs up. Single-threaded: fork copies no lock in use."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; the pidfd tells the supervisor
     supervisor = os.getppid()
     confine.die_with_parent(supervisor)
     gc.freeze()  # worker pages stay shared until written
@@ -44,20 +44,29 @@ def serve(orders: socket.socket, work: Work) -> None:
         socket.send_fds(orders, [b"."], [pidfd])
         for descriptor in [pidfd, *descriptors]:
             os.close(descriptor)
+        _reap()
+
+
+def _reap() -> None:
+    """Bury workers that have ended. Not left to the kernel: a child that is gone at once would have no pidfd."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _outer(profile: JailProfile, descriptors: list[int], work: Work, zygote: int) -> None:
     """The half that stays outside the pid namespace: jails, forks pid 1, waits, tells how it ended. Never returns."""
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         confine.die_with_parent(zygote)
         confine.take_descriptors(descriptors)
         confine.drop_identity(zygote)
         confine.enter_namespaces(profile)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # no end of ours before we can end the worker
         inner = os.fork()
         if inner == 0:
             _inner(profile, work)
+        _hold(inner, zygote)
         os.close(RESULT)
         _, status = os.waitpid(inner, 0)
         os.write(STATUS, _how_it_ended(status))
@@ -65,6 +74,18 @@ def _outer(profile: JailProfile, descriptors: list[int], work: Work, zygote: int
         os.write(STATUS, UNJAILED)
     finally:
         os._exit(0)
+
+
+def _hold(inner: int, zygote: int) -> None:
+    """From now on SIGTERM, from the launcher or at the zygote's death, kills the worker.
+
+    The worker's own death signal would not do: hostile code can take it off.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(inner, signal.SIGKILL))
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != zygote:
+        os.kill(inner, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _inner(profile: JailProfile, work: Work) -> None:

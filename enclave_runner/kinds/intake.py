@@ -24,6 +24,12 @@ from enclave_runner.plan.render import literal, quote
 LISTED = 1000
 HEAD_BYTES = 1 << 16
 ROW, BROKEN = "_row", "_broken"
+# An open quote that runs over a line end takes an unknown number of good rows with it, all counted as one rejection.
+# The text of a rejected line is kept up to 10 000 characters.
+SWALLOWED = (
+    "SELECT count(*) FROM reject_errors WHERE error_type = 'UNQUOTED VALUE' "
+    "AND (length(csv_line) >= 10000 OR regexp_matches(rtrim(csv_line, chr(13) || chr(10)), '[\\r\\n]'))"
+)
 STAGE_OPTIONS = "(FORMAT parquet, USE_TMP_FILE false)"
 FINAL_OPTIONS = "(FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
 
@@ -117,6 +123,9 @@ def _malformed(connection: duckdb.DuckDBPyConnection, task: Intake) -> list[int]
     """Numbers of the rows that were no CSV rows at all, ascending."""
     if task.format is FileFormat.PARQUET:
         return []
+    (swallowed,) = connection.execute(SWALLOWED).fetchall()[0]
+    if swallowed:
+        raise UnreadableSourceError("import.format")
     skipped = 1 if task.header else 0
     rows = connection.execute("SELECT DISTINCT line FROM reject_errors ORDER BY line").fetchall()
     return [int(line) - skipped for (line,) in rows]
@@ -133,7 +142,8 @@ def _finish(
         # Of rows with one key the first is kept: which of them is right is the department's to say.
         connection.execute(
             f"INSERT INTO duplicate_rows SELECT s.{ROW} FROM staged s "
-            f"JOIN (SELECT _key, min({ROW}) AS first FROM staged WHERE {BROKEN} IS NULL GROUP BY _key HAVING count(*) > 1) d USING (_key) "
+            f"JOIN (SELECT _key, min({ROW}) AS first FROM staged WHERE {BROKEN} IS NULL GROUP BY _key "
+            "HAVING count(*) > 1) d USING (_key) "
             f"WHERE s.{BROKEN} IS NULL AND s.{ROW} > d.first"
         )
     kept = f"FROM staged WHERE {BROKEN} IS NULL AND {ROW} NOT IN (SELECT {ROW} FROM duplicate_rows)"

@@ -22,6 +22,9 @@ Feature = tuple[str, ColumnType, int]
 Cell = int | float | str | bool | date | None
 Scorer = Callable[[tuple[Cell, ...]], float]
 EPOCH = date(1970, 1, 1)
+# Operators with a state that lives across runs: the score of a row would depend on how many rows came before it, and
+# removing one person would move the score of everybody after. Names stand as they are in every serialised model.
+RANDOM_OPERATORS = (b"RandomNormal", b"RandomUniform", b"Multinomial", b"Bernoulli", b"Dropout", b"Sampling")
 
 
 class MalformedModelError(Exception):
@@ -76,6 +79,8 @@ def _score(scorer: Scorer, cells: tuple[Cell, ...]) -> float | None:
 
 
 def _scorer(model: bytes, features: tuple[Feature, ...], output: str) -> Scorer:
+    if any(name in model for name in RANDOM_OPERATORS):
+        raise MalformedModelError("it draws random numbers")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -222,10 +222,12 @@ def _bind_filter(item: Comparison, spec: DatasetSpec, scope: Scope) -> BoundFilt
 def typed_constant(text: str, column: Column) -> int | str:
     """A constant in the column's own representation; ValueError when it is none."""
     if column.type is ColumnType.INTEGER or column.type is ColumnType.DECIMAL:
-        match = re.fullmatch(r"([+-]?)(\d{1,15})(?:\.(\d{1,6}))?", text)
+        match = re.fullmatch(r"([+-]?)([0-9]{1,15})(?:\.([0-9]{1,6}))?", text)
         if match is None or len(match[3] or "") > column.scale:
             raise ValueError("not a number of this column")
         scaled = int(match[2] + (match[3] or "").ljust(column.scale, "0"))
+        if scaled >= 1 << 63:
+            raise ValueError("outside 64 bits")
         return -scaled if match[1] == "-" else scaled
     if column.type is ColumnType.DATE:
         return date.fromisoformat(text).isoformat()

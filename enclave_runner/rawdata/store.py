@@ -40,12 +40,12 @@ class RawStore:
         The copy cannot change under the import, and the reader may seek in it whatever the source was (file, pipe).
 
         Raises:
-            Refused: `import.too-large`.
+            Refused: `import.too-large`, or `import.format` when the descriptor cannot be read at all.
         """
         copy = self._unnamed()
         total, hashed = 0, hashlib.sha256()
         try:
-            while chunk := os.read(descriptor, CHUNK):
+            while chunk := _read_source(descriptor):
                 total += len(chunk)
                 if total > max_bytes:
                     raise Refused("import.too-large", max=max_bytes)
@@ -106,6 +106,13 @@ def _give(descriptor: int) -> int:
     if os.geteuid() == 0:
         os.fchown(descriptor, JOB_UID, JOB_UID)
     return descriptor
+
+
+def _read_source(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, CHUNK)
+    except OSError:
+        raise Refused("import.format") from None
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

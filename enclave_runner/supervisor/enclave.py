@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,10 +81,9 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
     key, trust = KeyFile.load(home.receipt_key), read_trust(home)
     pack = PolicyPack(home.policies)
     limits = read_limits(pack)
-    database = Database(home.ledger)
     store = RawStore(home.rawdata)
     store.sweep()
-    with Zygote() as zygote:
+    with closing(Database(home.ledger)) as database, Zygote() as zygote:
         require_jail(zygote, limits.job_profile)
         yield Enclave(
             home=home,
@@ -100,4 +99,3 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
             pseudonym_key=home.pseudonym_key.read_bytes(),
             clock=clock,
         )
-    database.close()

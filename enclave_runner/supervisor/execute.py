@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.receipt import Release, VerificationAnswer
 from enclave_runner.egress.table import release_histogram, release_table
-from enclave_runner.jail.launcher import MemoryFile
+from enclave_runner.jail.launcher import MemoryFile, seal_memory
 from enclave_runner.kinds.tasks import Aggregation, Done, Extraction, Lookup, LookupAnswer, Scoring, Vectors
 from enclave_runner.plan.render import render_features, render_table
 from enclave_runner.supervisor.enclave import Enclave
@@ -80,12 +80,13 @@ def _lookup(enclave: Enclave, prepared: PreparedLookup, held: HeldVersion, input
 
 @contextmanager
 def _extract(enclave: Enclave, order: Extraction, held: HeldVersion) -> Iterator[int]:
-    """A fresh extract in memory, gone with the job."""
+    """A fresh extract in memory, sealed before anything reads it, gone with the job."""
     source = enclave.store.open(held.file)
-    target = os.memfd_create("extract", os.MFD_CLOEXEC)
+    target = os.memfd_create("extract", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         if not isinstance(enclave.work(order, [source, target]), Done):
             raise Failed("job.answer")
+        seal_memory(target)
         yield target
     finally:
         os.close(source)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.signing import KeyFile
 from enclave_runner.contract.trust import Trust
+from enclave_runner.supervisor.limits import read_limits
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class EnclaveHome:
 
 
 def create_home(home: EnclaveHome, trust: Trust, policies: Path) -> None:
-    """Make a new home. Keys are made here and never leave.
+    """Make a new home. Keys are made here and never leave. Nothing is made of a policy pack that cannot be read.
 
     Raises:
-        Failed: `home.exists` when there is one already.
+        Failed: `home.exists` when there is one already; `policy.…`.
     """
+    read_limits(PolicyPack(policies))
     try:
         home.folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:

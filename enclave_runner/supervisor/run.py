@@ -93,7 +93,10 @@ def _attached(enclave: Enclave, ticket: Ticket, descriptor: int | None) -> bytes
         return None
     size = os.fstat(descriptor).st_size
     check_model_size(enclave, size)
-    content = os.pread(descriptor, min(size, MAX_MESSAGE_BYTES), 0)
+    try:
+        content = os.pread(descriptor, min(size, MAX_MESSAGE_BYTES), 0)
+    except OSError:  # a pipe, a folder, a descriptor that only writes: whatever the caller has handed over
+        raise Refused("ticket.input") from None
     if digest(content) != ticket.input_sha256:
         raise Refused("ticket.input")
     return content

@@ -3,7 +3,6 @@ everything."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import tempfile
@@ -33,7 +32,7 @@ def probe_jail(zygote: Zygote, profile: JailProfile) -> ProbeReport:
             canary=canary.name,
             port=tcp.getsockname()[1],
             abstract_name=name,
-            host_pid=os.getppid(),
+            host_pid=zygote.pid,  # never 1: that number is the worker itself in its own pid space
             secret=secret,
         )
         answer: TaskAnswer = decode(zygote.run(encode(probe), [], profile), TaskAnswer)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from enclave_runner.supervisor.run import run_ticket
 
 WORKERS = 4
 LOG_PAGE = 1000
+MAX_SEQUENCE = (1 << 63) - 1
 PATIENCE_SECONDS = 30.0
 
 
@@ -62,8 +63,8 @@ def _converse(enclave: Enclave, connection: socket.socket) -> None:
             reply = wire.FailedReply(code=failed.code, fault=failed.fault)
         try:
             wire.send(connection, reply)
-        except OSError:
-            return  # the caller is gone; what happened is in the ledger
+        except (OSError, Failed):
+            return  # the caller is gone, or the reply too long to send; what happened is in the ledger
 
 
 def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> wire.Reply:
@@ -86,7 +87,7 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
         case wire.AskOdometer():
             return wire.Odometer(readings=enclave.ledger.readings(), grants=enclave.ledger.grant_readings())
         case wire.AskLog():
-            receipts = enclave.ledger.receipts(max(request.since, 0), LOG_PAGE)
+            receipts = enclave.ledger.receipts(min(max(request.since, 0), MAX_SEQUENCE), LOG_PAGE)
             return wire.ReceiptLog(receipts=receipts, checkpoint=enclave.ledger.checkpoint())
         case wire.AskHoldings():
             return wire.Holdings(items=enclave.holdings.listed())

@@ -1,0 +1,110 @@
+"""The application: routers, handlers, guards. What it serves is one office."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+
+from enclave_runner.contract.errors import Failed, Refused
+from sandbox.api import (
+    about,
+    audit,
+    budgets,
+    consents,
+    datasets,
+    grants,
+    invoices,
+    keys,
+    meter,
+    models,
+    parties,
+    products,
+    quotes,
+    releases,
+    scenarios,
+    submissions,
+    verifications,
+)
+from sandbox.api.guard import BodyCap, LastCatch, SecurityHeaders
+from sandbox.api.openapi import describe
+from sandbox.api.problem import Explainer, Misfit
+from sandbox.workflow.office import Office
+
+# FastAPI records paths and queries for any tracer that the process sets up; nothing of a request is recorded here.
+TELEMETRY_OFF: TelemetryConfig = {"tracing": False, "logs": False, "metrics": False, "operation_spans": False}
+
+NOUNS = (
+    about,
+    parties,
+    keys,
+    datasets,
+    scenarios,
+    grants,
+    quotes,
+    models,
+    submissions,
+    releases,
+    products,
+    consents,
+    verifications,
+    budgets,
+    meter,
+    invoices,
+    audit,
+)
+
+DESCRIPTION = """公共数据授权运营：原始数据不出域。 / Authorized operation of public data: raw data stay in the domain.
+
+Every request but `/v1/health` and `/v1/about` carries `Authorization: Bearer yunei_…`. Every write carries an
+`Idempotency-Key`. Every refusal and fault is `application/problem+json`: a refusal names its rule and article and what
+would make it pass, in Chinese and English; a fault gives an opaque id. Money is integer fen, time is UTC, privacy loss
+is ρ in units of 10^-12. Identifiers of people travel in POST bodies only. Data are imported beside the enclave
+(`yunei dataset import`), never over HTTP.
+"""
+
+
+def create_app(office: Office) -> FastAPI:
+    """The HTTP API over that office."""
+    app = FastAPI(
+        title="Yunei 域内",
+        version=about.VERSION,
+        description=DESCRIPTION,
+        openapi_url="/v1/openapi.json",
+        # Their pages load scripts from a public network; the description itself is there for any local viewer.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=TELEMETRY_OFF,
+    )
+    app.state.office = office
+    for noun in NOUNS:
+        app.include_router(noun.router)
+    explainer = Explainer(office.pack)
+    app.add_exception_handler(Refused, explainer.refused)
+    app.add_exception_handler(Failed, explainer.failed)
+    app.add_exception_handler(Misfit, explainer.misfit)
+    app.add_exception_handler(RequestValidationError, explainer.invalid)
+    app.add_exception_handler(HTTPException, explainer.turned_away)
+    # The last added stands outermost.
+    app.add_middleware(BodyCap, larger={"/v1/models": models.max_bytes(office)})
+    app.add_middleware(LastCatch)
+    app.add_middleware(SecurityHeaders)
+    _describe_once(app)
+    return app
+
+
+def _describe_once(app: FastAPI) -> None:
+    document: dict[str, Any] = describe(app)
+    app.openapi = lambda: document  # type: ignore[method-assign]
+
+
+def serve(office: Office, host: str, port: int) -> None:
+    """Serve until interrupted. No access log: it would keep addresses of what was asked."""
+    uvicorn.run(
+        create_app(office), host=host, port=port, access_log=False, server_header=False, log_level="warning", workers=1
+    )

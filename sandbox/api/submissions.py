@@ -1,0 +1,100 @@
+"""Submissions: a DP query or a model under a grant, reviewed where the policy asks, run once."""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from enclave_runner.contract.codec import Value
+from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.job import ModelJob, QueryJob
+from sandbox.api.call import Reading, Writing, reply
+from sandbox.api.identifiers import Ground, Token, TokenInPath
+from sandbox.api.models import read_model
+from sandbox.api.openapi import operation
+from sandbox.api.outcomes import OutcomeDocument, pending, settled
+from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
+from sandbox.workflow.dispatch import dispatch
+from sandbox.workflow.office import Actor, Office
+from sandbox.workflow.releases import get_release, get_submission, list_submissions
+from sandbox.workflow.review import review
+from sandbox.workflow.submit import submit
+
+router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
+
+
+class NewSubmission(Value, frozen=True):
+    """A job to run under a grant. A model has been uploaded before, and is named by its digest."""
+
+    grant_id: Token
+    job: QueryJob | ModelJob
+
+
+class NewReview(Value, frozen=True):
+    """One reviewer's word."""
+
+    verdict: Verdict
+    ground: Ground
+
+
+@router.get("", summary="列出提交 / List submissions", **operation(tuple[Submission, ...]))
+def list_all(call: Reading) -> Response:
+    """All submissions that the caller may see."""
+    return reply(list_submissions(call.office, call.actor))
+
+
+@router.post("", summary="提交任务 / Submit a job", **operation(OutcomeDocument, takes=NewSubmission, status=201))
+def create(write: Writing) -> Response:
+    """Runs at once unless a review is asked for; then `receipt` is null and the status says in-review.
+
+    Only the submission is kept under the idempotency key: a retry after a crash finds the same submission and
+    carries it on from where it stands, and never makes a second one.
+    """
+    body = write.read(NewSubmission)
+    content = read_model(write.office, body.job.model_sha256) if isinstance(body.job, ModelJob) else None
+
+    def run() -> Submission:
+        return submit(write.office, write.actor, body.grant_id, body.job, content)
+
+    kept = write.once(run)
+    submission = msgspec.json.decode(kept.response, type=Submission)
+    _start_if_admitted(write.office, write.actor, submission.submission_id)
+    return reply(_outcome(write.office, write.actor, submission.submission_id), 201, kept.replayed)
+
+
+@router.get("/{submission_id}", summary="查看提交 / One submission", **operation(Submission))
+def get(call: Reading, submission_id: TokenInPath) -> Response:
+    """One submission and its state."""
+    return reply(get_submission(call.office, call.actor, submission_id))
+
+
+@router.post(
+    "/{submission_id}/reviews",
+    summary="审查提交 / Review a submission",
+    **operation(Submission, takes=NewReview, status=201),
+)
+def add_review(write: Writing, submission_id: TokenInPath) -> Response:
+    """Nobody reviews their own work; the last approval that the policy asks for starts the job."""
+    body = write.read(NewReview)
+
+    def run() -> Submission:
+        return review(write.office, write.actor, submission_id, body.verdict, body.ground)
+
+    kept = write.once(run)
+    _start_if_admitted(write.office, write.actor, submission_id)
+    return reply(get_submission(write.office, write.actor, submission_id), 201, kept.replayed)
+
+
+def _start_if_admitted(office: Office, actor: Actor, submission_id: str) -> None:
+    if get_submission(office, actor, submission_id).status is SubmissionStatus.ADMITTED:
+        dispatch(office, submission_id)
+
+
+def _outcome(office: Office, actor: Actor, submission_id: str) -> OutcomeDocument:
+    try:
+        return settled(office.pack, get_release(office, actor, submission_id))
+    except Refused as refused:
+        if refused.rule != "submission.unsettled":
+            raise
+        return pending(get_submission(office, actor, submission_id))

@@ -1,0 +1,1 @@
+"""SQL only: tables, ledgers that are only ever added to, and the audit log."""

@@ -1,0 +1,86 @@
+"""Submissions as stored, with what was settled at admission: the dataset, who submitted, how many must approve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, or_, select
+
+from enclave_runner.contract.codec import decode
+from enclave_runner.contract.errors import Refused
+from sandbox.domain.submission import Review, Submission, SubmissionStatus
+from sandbox.store import schema
+from sandbox.store.documents import Documents
+
+TABLE = schema.submissions
+SUBMISSIONS = Documents(
+    TABLE,
+    Submission,
+    lambda submission: {
+        "submission_id": submission.submission_id,
+        "grant_id": submission.grant_id,
+        "operator_id": submission.operator_id,
+        "requester_id": submission.requester_id,
+        "status": submission.status.value,
+    },
+)
+REVIEWS = Documents(
+    schema.reviews,
+    Review,
+    lambda review: {"submission_id": review.submission_id, "reviewer": review.reviewer},
+)
+
+
+@dataclass(frozen=True)
+class Filing:
+    """A submission with what admission settled."""
+
+    submission: Submission
+    dataset_id: str
+    submitted_by: str
+    approvals: int
+
+
+def add(connection: Connection, filing: Filing) -> None:
+    """Store an admitted or waiting submission."""
+    SUBMISSIONS.add(
+        connection,
+        filing.submission,
+        dataset_id=filing.dataset_id,
+        submitted_by=filing.submitted_by,
+        approvals=filing.approvals,
+    )
+
+
+def filing(connection: Connection, submission_id: str) -> Filing:
+    """One submission with what admission settled.
+
+    Raises:
+        Refused: `record.unknown`.
+    """
+    query = select(TABLE.c.doc, TABLE.c.dataset_id, TABLE.c.submitted_by, TABLE.c.approvals)
+    row = connection.execute(query.where(TABLE.c.submission_id == submission_id)).one_or_none()
+    if row is None:
+        raise Refused("record.unknown", what="submission")
+    return Filing(decode(row.doc, Submission), row.dataset_id, row.submitted_by, row.approvals)
+
+
+def seen_by(connection: Connection, party_id: str) -> tuple[Submission, ...]:
+    """What a party asked for, and what runs under its grants."""
+    return SUBMISSIONS.listed(connection, or_(TABLE.c.requester_id == party_id, TABLE.c.operator_id == party_id))
+
+
+def dispatched(connection: Connection) -> tuple[Submission, ...]:
+    """Submissions whose ticket went out and whose receipt is not here."""
+    return SUBMISSIONS.listed(connection, TABLE.c.status == SubmissionStatus.DISPATCHED.value)
+
+
+def reviews_of(connection: Connection, submission_id: str) -> tuple[Review, ...]:
+    """Every verdict on a submission."""
+    return REVIEWS.listed(connection, schema.reviews.c.submission_id == submission_id)
+
+
+def count(connection: Connection, status: SubmissionStatus) -> int:
+    """How many submissions are in that state."""
+    query = select(func.count()).select_from(TABLE).where(TABLE.c.status == status.value)
+    return int(connection.execute(query).scalar_one())

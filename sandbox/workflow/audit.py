@@ -1,0 +1,219 @@
+"""Verifying the two logs against each other and against the ledgers: nothing is taken on the word of either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from enclave_runner.contract.codec import decode, encode
+from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.merkle import Frontier, open_checkpoint
+from enclave_runner.contract.receipt import PURPOSE, Receipt
+from enclave_runner.contract.signing import PublicKey, Signed, unseal
+from enclave_runner.contract.wire import AskLog, ReceiptLog
+from sandbox.domain.submission import SubmissionStatus
+from sandbox.rules.access import Action, Record
+from sandbox.rules.rating import meter
+from sandbox.store import audit_log, invoices, receipts, submissions
+from sandbox.store.audit_log import AuditVerdict
+from sandbox.store.database import open_copy, reading
+from sandbox.store.invoices import INVOICES
+from sandbox.store.meter_events import EVENTS
+from sandbox.store.receipts import StoredReceipt
+from sandbox.store.submissions import SUBMISSIONS
+from sandbox.workflow.invoices import recompute_invoice
+from sandbox.workflow.office import Actor, BureauTrust, Office, authorize
+
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked: how many items, and what is wrong, if anything is."""
+
+    name: str
+    entries: int
+    problem: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.problem is None
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Every check; `ok` only if each is."""
+
+    ok: bool
+    checks: tuple[Check, ...]
+
+    def rows(self) -> list[tuple[str, int, str]]:
+        """For a table: name, number of entries, verdict."""
+        return [(check.name, check.entries, check.problem or "ok") for check in self.checks]
+
+
+@dataclass(frozen=True)
+class EnclaveLog:
+    """The enclave's whole receipt log as fetched, with its root at every size."""
+
+    receipts: tuple[StoredReceipt, ...]
+    roots: tuple[str, ...]
+    check: Check
+
+
+def verify_audit(office: Office, actor: Actor | None = None) -> AuditReport:
+    """Check both logs, their cross references, and that ledgers and invoices follow from the receipts.
+
+    Raises:
+        Refused: by access, when an actor is given.
+        Failed: when the enclave cannot be asked for its log.
+    """
+    if actor is not None:
+        authorize(office, actor, Action.READ_AUDIT, Record("audit", "all"))
+    # What is stored here is read first: every receipt settled by then must stand in the log that is fetched after it.
+    with reading(office.engine) as connection:
+        stored = receipts.listed(connection)
+    log = _fetch_log(office)
+    with reading(office.engine) as connection:
+        checks = (
+            _check_audit_log(connection, office.signer.public_key, log.receipts),
+            log.check,
+            _check_stored(connection, stored, log),
+            _check_references(connection, log),
+            _check_ledgers(connection),
+            _check_invoices(connection),
+        )
+    return AuditReport(all(check.ok for check in checks), checks)
+
+
+def verify_copy(path: Path, trust: Path) -> AuditVerdict:
+    """Check the audit log in a copied control.db, offline and read-only, with the public keys of a trust file.
+
+    The receipts in the copy, which the enclave signed, show whether the tail was cut.
+
+    Raises:
+        Failed: `file.unreadable` when the copy or the trust file cannot be opened.
+    """
+    try:
+        keys = decode(trust.read_bytes(), BureauTrust)
+        path.open("rb").close()
+    except OSError:
+        raise Failed("file.unreadable") from None
+    engine = open_copy(path)
+    try:
+        with engine.connect() as connection, connection.begin():
+            genuine = tuple(_genuine(receipts.listed(connection), keys.enclave))
+            return audit_log.verify(connection, keys.control, _anchors(genuine))
+    except (DatabaseError, Refused, TypeError, ValueError):
+        return AuditVerdict(False, 0, 0, "the database, or a receipt in it, cannot be read")
+    finally:
+        engine.dispose()
+
+
+def _genuine(stored: Iterable[StoredReceipt], key: PublicKey) -> Iterable[Receipt]:
+    for item in stored:
+        yield unseal(item.signed, PURPOSE, (key,), Receipt)
+
+
+def _anchors(genuine: Iterable[Receipt]) -> dict[int, str]:
+    return {receipt.audit_size: receipt.audit_root for receipt in genuine}
+
+
+def _check_audit_log(connection: Connection, key: PublicKey, log: tuple[StoredReceipt, ...]) -> Check:
+    verdict = audit_log.verify(connection, key, _anchors(item.receipt for item in log))
+    problem = None if verdict.ok else f"entry {verdict.first_bad_index}: {verdict.problem}"
+    return Check("audit log", verdict.entries, problem)
+
+
+def _fetch_log(office: Office) -> EnclaveLog:
+    """The whole log, each receipt's signature checked, the tree recomputed and compared with the signed checkpoint."""
+    signed: list[Signed] = []
+    while True:
+        reply = office.enclave.call(AskLog(since=len(signed)))
+        if not isinstance(reply, ReceiptLog):
+            raise Failed("enclave.answer")
+        signed += reply.receipts
+        if len(reply.receipts) < PAGE:
+            break
+    found: list[StoredReceipt] = []
+    tree = Frontier()
+    roots = [tree.root.hex()]
+    try:
+        for index, item in enumerate(signed):
+            receipt = unseal(item, PURPOSE, (office.enclave_key,), Receipt)
+            if receipt.sequence != index:
+                raise Refused("receipt.mismatch", what="sequence")
+            found.append(StoredReceipt(item, receipt))
+            tree = tree.append(encode(item))
+            roots.append(tree.root.hex())
+        checkpoint = open_checkpoint(reply.checkpoint, office.enclave_origin, office.enclave_key)
+    except Refused as refused:
+        return EnclaveLog(
+            tuple(found), tuple(roots), Check("receipt log", len(signed), f"{len(found)}: {refused.rule}")
+        )
+    # A receipt may have been added while pages were fetched: the checkpoint is never older than what came with it.
+    fits = checkpoint.size == tree.size and checkpoint.root == tree.root
+    problem = None if fits else "the signed checkpoint has another size or root"
+    return EnclaveLog(tuple(found), tuple(roots), Check("receipt log", len(signed), problem))
+
+
+def _check_stored(connection: Connection, stored: tuple[StoredReceipt, ...], log: EnclaveLog) -> Check:
+    """What is stored here stands in the log as it is; what stands there is stored here, or waits to be settled."""
+    name, in_log = "receipts stored", {item.receipt.receipt_id: item.signed for item in log.receipts}
+    for item in stored:
+        if in_log.get(item.receipt.receipt_id) != item.signed:
+            return Check(name, len(stored), f"receipt {item.receipt.receipt_id} is not in the enclave's log")
+    here = {item.receipt.receipt_id for item in receipts.listed(connection)}
+    waiting = {item.submission_id for item in submissions.dispatched(connection)}
+    for item in log.receipts:
+        if item.receipt.receipt_id not in here and item.receipt.submission_id not in waiting:
+            return Check(name, len(stored), f"receipt {item.receipt.receipt_id} was lost here")
+    return Check(name, len(stored))
+
+
+def _check_references(connection: Connection, log: EnclaveLog) -> Check:
+    """Every checkpoint of the receipt log that the audit log carries is one that the log really had."""
+    name, seen, since = "cross-checkpoints", 0, 0
+    while page := audit_log.entries(connection, since, PAGE):
+        since += len(page)
+        for entry in page:
+            if entry.act != "receipt.settle":
+                continue
+            seen += 1
+            size = int(entry.facts["log_size"])
+            # What was settled after the log had been fetched cannot be compared yet.
+            if size < len(log.roots) and log.roots[size] != entry.facts["log_root"]:
+                return Check(name, seen, f"the receipt log at size {size} was another one")
+    return Check(name, seen)
+
+
+def _check_ledgers(connection: Connection) -> Check:
+    """One meter event per receipt, and it is the one that follows from the receipt."""
+    name, stored = "meter events", receipts.listed(connection)
+    events = {event.receipt_id: event for event in EVENTS.listed(connection)}
+    settled = sum(
+        submissions.count(connection, status) for status in (SubmissionStatus.RELEASED, SubmissionStatus.FAILED)
+    )
+    ended = sum(1 for item in stored if item.receipt.outcome.value in ("released", "failed"))
+    if len(events) != len(stored) or settled != ended:
+        return Check(name, len(events), f"{len(stored)} receipts, {len(events)} events, {settled} settled submissions")
+    for item in stored:
+        submission = SUBMISSIONS.get(connection, item.receipt.submission_id)
+        if events.get(item.receipt.receipt_id) != meter(item.receipt, submission):
+            return Check(name, len(events), f"the event of {item.receipt.receipt_id} does not follow from its receipt")
+    return Check(name, len(events))
+
+
+def _check_invoices(connection: Connection) -> Check:
+    issued = INVOICES.listed(connection)
+    for invoice in issued:
+        covered = receipts.named(connection, invoices.covered(connection, invoice.invoice_id))
+        asked = {item.submission_id: SUBMISSIONS.get(connection, item.submission_id) for item in covered}
+        if not recompute_invoice(invoice, covered, asked):
+            return Check("invoices", len(issued), f"{invoice.invoice_id} does not follow from its receipts")
+    return Check("invoices", len(issued))

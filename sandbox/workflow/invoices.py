@@ -1,0 +1,79 @@
+"""Invoices: the uses of a payer's month, each on exactly one invoice, recomputable from the receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.receipt import Receipt
+from sandbox.domain.metering import Invoice
+from sandbox.domain.submission import Submission
+from sandbox.rules.access import Action, Record
+from sandbox.rules.rating import count_free, meter, rate
+from sandbox.store import invoices, meter_events
+from sandbox.store.database import reading, writing
+from sandbox.store.invoices import INVOICES
+from sandbox.store.parties import PARTIES
+from sandbox.workflow.meter import month_bounds
+from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_act
+
+
+def issue_invoice(office: Office, actor: Actor, payer_id: str, month: str) -> Invoice:
+    """Issue a payer's invoice for a month in Shanghai ("2026-11"); the same month again gives the same invoice.
+
+    It covers every use before the month's end that stands on no other invoice: what came late goes to the next one.
+
+    Raises:
+        Refused: by access, `month.malformed`, `month.future`, `record.unknown`.
+    """
+    authorize(office, actor, Action.ISSUE_INVOICE, Record("invoice", payer_id, (payer_id,)))
+    begin, end = month_bounds(month)
+    if begin > office.clock():
+        raise Refused("month.future", month=month)
+    invoice_id = f"inv-{month}-{payer_id}"
+    with writing(office.engine) as connection:
+        PARTIES.get(connection, payer_id)
+        known = INVOICES.find(connection, invoice_id)
+        if known is not None:
+            return known
+        events = meter_events.open_uses(connection, payer_id, end)
+        invoice = Invoice(invoice_id, payer_id, month, rate(events), count_free(events))
+        invoices.add(connection, invoice, events)
+        note_act(
+            office,
+            connection,
+            actor,
+            "invoice.issue",
+            invoice_id,
+            lines=str(len(invoice.lines)),
+            total_fen=str(invoice.total_fen),
+        )
+    return invoice
+
+
+def list_invoices(office: Office, actor: Actor) -> tuple[Invoice, ...]:
+    """The actor's own invoices; all of them for the bureau.
+
+    Raises:
+        Refused: by access.
+    """
+    own = actor.party.party_id
+    authorize(office, actor, Action.READ_INVOICE, Record("invoice", own, (own,)))
+    everything = is_allowed(office, actor, Action.READ_INVOICE, Record("invoice", "all"))
+    with reading(office.engine) as connection:
+        return INVOICES.listed(connection) if everything else invoices.of_payer(connection, own)
+
+
+def recompute_invoice(invoice: Invoice, receipts: Iterable[Receipt], submissions: Mapping[str, Submission]) -> bool:
+    """Whether an invoice is exactly what follows from the receipts that it covers. Pure: needs no office.
+
+    `submissions` (by id) say who asked, and so who pays.
+    """
+    events = [meter(receipt, submissions[receipt.submission_id]) for receipt in receipts]
+    payers = {event.payer_id for event in events}
+    until = month_bounds(invoice.month)[1]
+    return (
+        payers <= {invoice.payer_id}
+        and all(event.occurred_at < until for event in events)
+        and (rate(events), count_free(events)) == (invoice.lines, invoice.free_uses)
+    )

@@ -1,0 +1,50 @@
+"""Reviewing a submission: four eyes, as many approvals as the policy asks, one rejection is enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from enclave_runner.contract.errors import Refused
+from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Review, Submission, SubmissionStatus, Verdict
+from sandbox.rules.access import Action, Record
+from sandbox.rules.duties import decide_review, tally
+from sandbox.store import submissions
+from sandbox.store.database import writing
+from sandbox.store.submissions import REVIEWS, SUBMISSIONS
+from sandbox.workflow.office import Actor, Office, authorize, note_act
+
+MAX_GROUND = 500
+
+
+def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, ground: str) -> Submission:
+    """Record one verdict. The submission is then admitted, refused, or waits for another reviewer.
+
+    Raises:
+        Refused: by access, `review.own-work`, `review.repeated`, `ground.missing`, `review.closed`, `record.unknown`.
+    """
+    authorize(office, actor, Action.REVIEW_SUBMISSION, Record("submission", submission_id))
+    if not 0 < len(ground.strip()) <= MAX_GROUND:
+        raise Refused("ground.missing", max=MAX_GROUND)
+    with writing(office.engine) as connection:
+        filing = submissions.filing(connection, submission_id)
+        submission = filing.submission
+        if submission.status is not SubmissionStatus.IN_REVIEW:
+            raise Refused("review.closed", status=submission.status.value)
+        earlier = submissions.reviews_of(connection, submission_id)
+        decide_review(submission, filing.submitted_by, actor.name, earlier).enforce()
+        given = Review(submission_id, actor.name, verdict, ground.strip(), office.clock())
+        REVIEWS.add(connection, given)
+        status = tally((*earlier, given), filing.approvals)
+        if status is not submission.status:
+            submission = replace(submission, status=SUBMISSION_LIFECYCLE.check(submission.status, status))
+            SUBMISSIONS.save(connection, submission)
+        note_act(
+            office,
+            connection,
+            actor,
+            "submission.review",
+            submission_id,
+            verdict=verdict.value,
+            status=submission.status.value,
+        )
+    return submission

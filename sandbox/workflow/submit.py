@@ -1,0 +1,135 @@
+"""Submitting a job: access, admission, the enclave's quote; then it runs at once or waits for review."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from enclave_runner.contract.codec import digest
+from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.job import Job, ModelJob, VerificationJob
+from sandbox.domain.grant import GrantRecord
+from sandbox.domain.submission import Submission, SubmissionStatus
+from sandbox.rules.duties import approvals_needed
+from sandbox.store import datasets, submissions
+from sandbox.store.database import reading, writing
+from sandbox.store.submissions import Filing
+from sandbox.workflow.office import Actor, Office, note_act
+from sandbox.workflow.quote import ask_quote, check_scope, usable_grant
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a job reads: one dataset and some of its columns."""
+
+    dataset_id: str
+    columns: tuple[str, ...]
+
+
+def submit(office: Office, actor: Actor, grant_id: str, job: Job, input_bytes: bytes | None = None) -> Submission:
+    """Submit a query or a model under a grant. The result is admitted, or in review when the policy asks for it.
+
+    Raises:
+        Refused: by access, admission, or as the enclave says; a refusal stands in the audit log.
+    """
+    try:
+        return _submit(office, actor, grant_id, job, input_bytes)
+    except Refused as refused:
+        note_refusal(office, actor, grant_id, refused)
+        raise
+
+
+def _submit(office: Office, actor: Actor, grant_id: str, job: Job, content: bytes | None) -> Submission:
+    if isinstance(job, VerificationJob):
+        raise Refused("submission.product-only")
+    with reading(office.engine) as connection:
+        record = usable_grant(office, connection, actor, grant_id, job)
+    input_sha256 = _check_input(job, content)
+    offered = ask_quote(office, record, job)
+    if input_sha256 is not None and content is not None:
+        keep_artefact(office, input_sha256, content)
+    with writing(office.engine) as connection:
+        record = usable_grant(office, connection, actor, grant_id, job)
+        check_scope(connection, record, offered)
+        return file_submission(
+            office, connection, actor, record, job, Reads(offered.dataset_id, offered.columns), input_sha256
+        )
+
+
+def file_submission(
+    office: Office,
+    connection: Connection,
+    actor: Actor,
+    record: GrantRecord,
+    job: Job,
+    reads: Reads,
+    input_sha256: str | None,
+    product_id: str | None = None,
+) -> Submission:
+    """Record an admitted job with its audit entry, in the caller's transaction."""
+    needed = approvals_needed(office.approvals, job.mode, _highest_grade(connection, reads))
+    submission = Submission(
+        submission_id=f"sub-{secrets.token_hex(12)}",
+        grant_id=record.grant.grant_id,
+        operator_id=record.grant.operator_id,
+        requester_id=actor.party.party_id,
+        product_id=product_id,
+        job=job,
+        input_sha256=input_sha256,
+        status=SubmissionStatus.IN_REVIEW if needed else SubmissionStatus.ADMITTED,
+        submitted_at=office.clock(),
+    )
+    submissions.add(connection, Filing(submission, reads.dataset_id, actor.name, needed))
+    note_act(
+        office,
+        connection,
+        actor,
+        "submission.file",
+        submission.submission_id,
+        grant=record.grant.grant_id,
+        mode=job.mode.value,
+        status=submission.status.value,
+    )
+    return submission
+
+
+def note_refusal(office: Office, actor: Actor, grant_id: str, refused: Refused) -> None:
+    """Write a refusal into the audit log: who, under which grant, by which rule. Not what was asked."""
+    with writing(office.engine) as connection:
+        note_act(office, connection, actor, "submission.refuse", grant_id[:64], rule=refused.rule)
+
+
+def _highest_grade(connection: Connection, reads: Reads) -> int:
+    spec = datasets.DATASETS.get(connection, reads.dataset_id).spec
+    return max((column.grade for column in spec.columns if column.name in reads.columns), default=1)
+
+
+def _check_input(job: Job, content: bytes | None) -> str | None:
+    """The digest of what travels beside the job, which must be what the job names."""
+    expected = job.model_sha256 if isinstance(job, ModelJob) else None
+    actual = None if content is None else digest(content)
+    if actual != expected:
+        raise Refused("model.digest")
+    return actual
+
+
+def artefact_path(office: Office, sha256: str) -> Path:
+    """Where a model of that digest lies."""
+    return office.home.artefacts / sha256
+
+
+def keep_artefact(office: Office, sha256: str, content: bytes) -> None:
+    """Store a model under its digest, whole or not at all."""
+    path = artefact_path(office, sha256)
+    if path.exists():
+        return
+    draft = path.with_name(f".{sha256}.{secrets.token_hex(4)}")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

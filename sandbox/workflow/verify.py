@@ -1,0 +1,97 @@
+"""Calling a verification product: consent where the product needs it, a salted question beside the ticket, one word."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import Connection
+
+from enclave_runner.contract.codec import digest, encode
+from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.job import Question
+from sandbox.domain.grant import GrantRecord
+from sandbox.domain.product import Product, ProductStatus
+from sandbox.rules.access import Action, Record
+from sandbox.rules.admission import decide_active, decide_grant, decide_mode, decide_scope
+from sandbox.rules.scenario import decide_use
+from sandbox.store import consents, datasets
+from sandbox.store.database import reading, writing
+from sandbox.store.grants import GRANTS
+from sandbox.store.parties import PARTIES
+from sandbox.store.products import PRODUCTS
+from sandbox.store.scenarios import SCENARIOS
+from sandbox.workflow.consents import clean_subject, pseudonym_of
+from sandbox.workflow.dispatch import dispatch
+from sandbox.workflow.office import Actor, Office, authorize
+from sandbox.workflow.settle import Outcome
+from sandbox.workflow.submit import Reads, file_submission, note_refusal
+
+MAX_CLAIM = 200
+
+
+def verify(office: Office, actor: Actor, product_id: str, subject: str, claim: str) -> Outcome:
+    """Ask a published product about one subject. Identifier and claim reach the enclave and are stored nowhere here.
+
+    Raises:
+        Refused: by access, `product.not-published`, `consent.missing`, article 35's conditions, `subject.malformed`,
+            `verification.claim-length`; a refusal stands in the audit log, without the subject.
+        Failed: when the enclave was lost on the way.
+    """
+    try:
+        question = _question(subject, claim)
+        submission_id = _file(office, actor, product_id, question)
+    except Refused as refused:
+        note_refusal(office, actor, product_id, refused)
+        raise
+    return dispatch(office, submission_id, encode(question))
+
+
+def _question(subject: str, claim: str) -> Question:
+    """The salt makes the digest in ticket and receipt say nothing about whom it was."""
+    if len(claim) > MAX_CLAIM:
+        raise Refused("verification.claim-length", max=MAX_CLAIM)
+    return Question(subject=clean_subject(subject), claim=claim, salt=secrets.token_hex(32))
+
+
+def _file(office: Office, actor: Actor, product_id: str, question: Question) -> str:
+    authorize(office, actor, Action.CALL_PRODUCT, Record("product", product_id))
+    with reading(office.engine) as connection:
+        product = PRODUCTS.get(connection, product_id)
+        _callable_grant(office, connection, actor, product)
+    pseudonym = pseudonym_of(office, product, question.subject) if product.needs_consent else None
+    with writing(office.engine) as connection:
+        product = PRODUCTS.get(connection, product_id)
+        record = _callable_grant(office, connection, actor, product)
+        if pseudonym is not None:
+            _check_consent(office, connection, actor, product, pseudonym)
+        reads = Reads(product.job.dataset_id, (product.job.attribute,))
+        input_sha256 = digest(encode(question))
+        submission = file_submission(
+            office, connection, actor, record, product.job, reads, input_sha256, product.product_id
+        )
+    return submission.submission_id
+
+
+def _callable_grant(office: Office, connection: Connection, actor: Actor, product: Product) -> GrantRecord:
+    """The grant under which the product answers this caller now."""
+    if product.status is not ProductStatus.PUBLISHED:
+        raise Refused("product.not-published", product=product.product_id, status=product.status.value)
+    record = GRANTS.get(connection, product.grant_id)
+    scenario = SCENARIOS.get(connection, record.grant.scenario_id)
+    job, now = product.job, office.clock()
+    for decision in (
+        decide_active(PARTIES.get(connection, product.operator_id)),
+        decide_grant(record, product.operator_id, now),
+        decide_use(scenario, record.grant, actor.party.party_id, now),
+        decide_mode(record.grant, job.mode),
+        decide_scope(record.grant, job.dataset_id, (job.attribute,), datasets.catalogue(connection)),
+    ):
+        decision.enforce()
+    return record
+
+
+def _check_consent(office: Office, connection: Connection, actor: Actor, product: Product, pseudonym: str) -> None:
+    caller, now = actor.party.party_id, office.clock()
+    filed = consents.about(connection, pseudonym, caller, product.product_id)
+    if not any(consent.covers(pseudonym, caller, product.product_id, now) for consent in filed):
+        raise Refused("consent.missing", product=product.product_id)

@@ -1,0 +1,191 @@
+"""Hostile jobs in the real jail: bounds hold, nothing of a job but its answer or a fixed code comes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from enclave_runner.contract.errors import Failed
+from enclave_runner.jail.launcher import MAX_RESULT_BYTES, memory_file
+from enclave_runner.jail.profile import JailProfile
+from tests.support.hostile_zygote import CANARY, STEPS, HostileZygote
+
+PROFILE = JailProfile(wall_seconds=20)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[HostileZygote]:
+    """A zygote whose jobs are attacks."""
+    with HostileZygote() as zygote:
+        yield zygote
+
+
+def code_of(zygote: HostileZygote, task: str, descriptors: list[int] | None = None, **profile: int) -> str:
+    """The code with which the job fails."""
+    with pytest.raises(Failed) as caught:
+        zygote.run(task.encode(), descriptors or [], JailProfile(**{"wall_seconds": 20, **profile}))
+    return caught.value.code
+
+
+@pytest.fixture
+def beat() -> Iterator[int]:
+    """A file in which a running job leaves a growing number."""
+    descriptor = os.memfd_create("beat")
+    os.write(descriptor, b"0".rjust(12))
+    yield descriptor
+    os.close(descriptor)
+
+
+def is_beating(descriptor: int) -> bool:
+    before = os.pread(descriptor, 12, 0)
+    time.sleep(0.2)
+    return os.pread(descriptor, 12, 0) != before
+
+
+def test_an_ordinary_job_works(hostile: HostileZygote, beat: int) -> None:
+    assert hostile.run("echo 你好".encode(), [beat, beat], PROFILE) == "你好 2".encode()
+
+
+def test_the_job_sees_nothing_but_its_jail(hostile: HostileZygote) -> None:
+    seen = json.loads(hostile.run(b"new_namespace", [], PROFILE))
+    assert seen["root"] == ["dev", "proc", "scratch"]
+    assert seen["pid"] == 1
+    assert seen["uid"] != 0
+    assert seen["processes"] == ["1"]
+    assert seen["hostname"] == "enclave"
+    assert set(seen["environment"]) <= {"LANG", "TZ", "OPENBLAS_NUM_THREADS", "ORT_DISABLE_TELEMETRY"}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_without_any_one_layer_nothing_runs(step: str, beat: int) -> None:
+    with HostileZygote(step) as zygote:
+        assert code_of(zygote, "stubborn x", [beat], wall_seconds=5) == "jail.absent"
+        assert not is_beating(beat)
+        assert os.pread(beat, 12, 0) == b"0".rjust(12)
+
+
+def test_the_sabotage_itself_is_what_stops_the_job(beat: int) -> None:
+    """Control: the same program without sabotage runs the same job, so the test above cannot pass for another reason."""
+    with HostileZygote() as zygote:
+        assert code_of(zygote, "stubborn x", [beat], wall_seconds=1) == "job.deadline"
+        assert os.pread(beat, 12, 0) != b"0".rjust(12)
+
+
+@pytest.mark.parametrize("argument", ["leashed", "unleashed"])
+def test_the_deadline_kills_a_job_that_blocks_all_signals_and_takes_off_its_death_signal(
+    hostile: HostileZygote, beat: int, argument: str
+) -> None:
+    started = time.monotonic()
+    assert code_of(hostile, f"stubborn {argument}", [beat], wall_seconds=1) == "job.deadline"
+    assert time.monotonic() - started < 4
+    assert not is_beating(beat)
+
+
+def test_the_deadline_holds_for_a_job_that_closed_its_answer(hostile: HostileZygote) -> None:
+    assert code_of(hostile, "deaf", wall_seconds=1) == "job.deadline"
+
+
+@pytest.mark.parametrize("argument", ["leashed", "unleashed"])
+def test_a_job_dies_with_its_zygote(beat: int, argument: str) -> None:
+    zygote = HostileZygote()
+    codes: list[str] = []
+    runner = threading.Thread(target=lambda: codes.append(code_of(zygote, f"stubborn {argument}", [beat])))
+    runner.start()
+    _wait_until(lambda: is_beating(beat))
+    os.kill(zygote.pid, signal.SIGKILL)
+    runner.join(timeout=10)
+    assert not runner.is_alive()
+    assert codes == ["job.limit"]
+    assert not is_beating(beat)
+    assert not zygote.is_alive
+    assert code_of(zygote, "echo x") == "jail.zygote-gone"
+    zygote.close()
+
+
+def test_memory_cpu_processes_and_descriptors_are_bounded(hostile: HostileZygote, beat: int) -> None:
+    assert code_of(hostile, "eat_memory", memory_mb=256) == "job.limit"
+    assert code_of(hostile, "spin", cpu_seconds=1) == "job.limit"
+    assert 0 < int(hostile.run(b"fork_bomb", [], PROFILE)) <= PROFILE.processes
+    assert 0 < int(hostile.run(b"descriptors_exhausted", [beat], PROFILE)) < PROFILE.descriptors
+    assert json.loads(hostile.run(b"raise_limits", [], PROFILE)) == []
+
+
+def test_scratch_is_bounded_in_bytes_and_inodes_and_empty_for_the_next_job(hostile: HostileZygote) -> None:
+    for _ in range(2):
+        assert 0 < int(hostile.run(b"fill_scratch", [], JailProfile(scratch_mb=16))) <= 16
+        assert 0 < int(hostile.run(b"fill_inodes", [], PROFILE)) <= 1024
+
+
+def test_an_answer_ends_at_eight_mebibytes(hostile: HostileZygote) -> None:
+    assert len(hostile.run(f"long_answer {MAX_RESULT_BYTES}".encode(), [], PROFILE)) == MAX_RESULT_BYTES
+    assert code_of(hostile, f"long_answer {MAX_RESULT_BYTES + 1}") == "job.limit"
+
+
+def test_the_text_of_an_exception_ends_in_the_jail(hostile: HostileZygote) -> None:
+    with pytest.raises(Failed) as caught:
+        hostile.run(b"raise_canary", [], PROFILE)
+    assert caught.value.code == "job.broken"
+    chain = [caught.value, caught.value.__cause__, caught.value.__context__]
+    assert CANARY not in "".join(f"{error!r}{error}" for error in chain if error is not None)
+
+
+@pytest.mark.parametrize("code", [1, 2, 42, 95, 255])
+def test_an_exit_code_tells_nothing(hostile: HostileZygote, code: int) -> None:
+    assert code_of(hostile, f"exit_code {code}") == "job.broken"
+
+
+def test_an_exit_without_an_answer_is_an_empty_answer(hostile: HostileZygote) -> None:
+    assert hostile.run(b"exit_code 0", [], PROFILE) == b""
+
+
+def test_a_sealed_file_cannot_be_changed_and_an_open_one_can(hostile: HostileZygote, beat: int) -> None:
+    with memory_file(b"granted rows") as sealed:
+        assert json.loads(hostile.run(b"write_task", [sealed.descriptor], PROFILE)) == []
+        assert os.pread(sealed.descriptor, 64, 0) == b"granted rows"
+    assert "pwrite" in json.loads(hostile.run(b"write_task", [beat], PROFILE))
+
+
+def test_two_hundred_jobs_leave_nothing_behind(hostile: HostileZygote) -> None:
+    hostile.run(b"echo warm", [], PROFILE)
+    before = _traces(hostile)
+    for _ in range(200):
+        hostile.run(b"echo x", [], PROFILE)
+    assert _traces(hostile) == before
+
+
+def test_threads_share_a_zygote(hostile: HostileZygote) -> None:
+    answers: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda n=n: answers.append(hostile.run(f"echo {n}".encode(), [], PROFILE)))
+        for n in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(answers) == sorted(f"{n} 0".encode() for n in range(16))
+
+
+def _traces(zygote: HostileZygote) -> tuple[int, int, int, int]:
+    """Open descriptors here and in the zygote, its mounts, and its children (one may not be buried yet)."""
+    children = Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children").read_text().split()
+    assert len(children) <= 1
+    return (
+        len(os.listdir("/proc/self/fd")),
+        len(os.listdir(f"/proc/{zygote.pid}/fd")),
+        len(Path(f"/proc/{zygote.pid}/mounts").read_text().splitlines()),
+        len(Path("/proc/self/mounts").read_text().splitlines()),
+    )
+
+
+def _wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "it never came true"

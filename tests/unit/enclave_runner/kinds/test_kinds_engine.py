@@ -1,0 +1,84 @@
+"""DuckDB in the jail: after the extract is loaded, no file, no setting and no extension is left to reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from enclave_runner.contract.dataset import ColumnType
+from enclave_runner.kinds.aggregate import run
+from enclave_runner.kinds.engine import engine, load_extract, path_of
+from enclave_runner.kinds.tasks import Aggregation
+from tests.support.enclave_home import column
+from tests.support.worker_files import stored
+
+CELLS = [(1,), (2,), (None,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "FROM read_csv('/etc/passwd')",
+        "FROM read_text('/etc/passwd')",
+        "FROM read_blob('/proc/self/environ')",
+        "FROM '/etc/passwd'",
+        "FROM glob('/*')",
+        "COPY extract TO '/tmp/planted.csv'",
+        "ATTACH '/tmp/planted.db'",
+        "EXPORT DATABASE '/tmp/planted'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SET lock_configuration = false",
+        "RESET disabled_filesystems",
+        "SET memory_limit = '100GB'",
+        "CREATE SECRET s (TYPE s3)",
+        "FROM CELLS",
+        "FROM read_csv('http://192.0.2.1/x.csv')",
+    ],
+)
+def test_every_door_is_closed_once_the_extract_is_loaded(statement: str) -> None:
+    with stored([column("x", ColumnType.INTEGER)], CELLS) as file, engine() as connection:
+        load_extract(connection, file)
+        with pytest.raises(duckdb.Error):
+            connection.execute(statement)
+        assert connection.execute("SELECT sum(x) FROM extract").fetchall() == [(3,)]
+    assert not Path("/tmp/planted.csv").exists()
+
+
+def test_a_handed_descriptor_can_be_read_before_the_lock_and_not_after() -> None:
+    with stored([column("x", ColumnType.INTEGER)], CELLS) as file, engine() as connection:
+        again = f"FROM read_parquet('{path_of(file)}')"
+        assert len(connection.execute(again).fetchall()) == 3
+        load_extract(connection, file)
+        with pytest.raises(duckdb.Error):
+            connection.execute(again)
+
+
+def test_running_out_of_memory_is_the_limit_and_not_an_answer() -> None:
+    with pytest.raises(MemoryError), engine() as connection:
+        connection.execute("SET memory_limit = '20MB'; SET max_temp_directory_size = '1MB'")
+        connection.execute("SELECT list(range) FROM range(100_000_000)")
+
+
+def test_empty_groups_are_filled_in_catalogue_order_and_coarsened_downwards() -> None:
+    with stored([column("k", ColumnType.TEXT), column("x", ColumnType.INTEGER)], [("b", -3), ("b", 0), ("z", 9)]) as file:
+        task = Aggregation(
+            sql="SELECT k, sum(x), count(*) FROM extract GROUP BY k", domains=(("c", "b", "a"),), coarsenings=(2, 1)
+        )
+        assert run(task, [file]).vectors == ((0, -2, 0), (0, 2, 0))
+
+
+def test_a_table_without_keys_has_one_cell_even_of_no_rows() -> None:
+    with stored([column("x", ColumnType.INTEGER)], []) as file:
+        sql = "SELECT coalesce(sum(x), CAST(0 AS HUGEINT)) FROM extract"
+        assert run(Aggregation(sql=sql, domains=(), coarsenings=(1,)), [file]).vectors == ((0,),)
+
+
+def test_sums_beyond_64_bits_are_exact() -> None:
+    huge = 9_223_372_036_854_775_807
+    with stored([column("x", ColumnType.INTEGER)], [(huge,), (huge,), (1,)]) as file:
+        task = Aggregation(sql="SELECT sum(CAST(x AS HUGEINT)) FROM extract", domains=(), coarsenings=(1,))
+        assert run(task, [file]).vectors == ((2 * huge + 1,),)

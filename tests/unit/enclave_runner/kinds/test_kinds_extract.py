@@ -1,0 +1,94 @@
+"""The extract: granted columns, exact integer weights, and no byte of anything else."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
+from enclave_runner.plan.bind import WEIGHT_SCALE
+from tests.support.enclave_home import changed, column
+from tests.support.worker_files import extracted, read_parquet
+
+EVENTS = DatasetSpec(
+    dataset_id="events",
+    columns=(
+        column("holder", ColumnType.TEXT, grade=3),
+        column("amount", ColumnType.INTEGER, bounds=(-10, 10)),
+        column("secret_note", ColumnType.TEXT, nullable=True),
+        column("secret_number", ColumnType.INTEGER, nullable=True),
+    ),
+    entity_set="resident",
+    entity_column="holder",
+    key_kind=KeyKind.OPAQUE,
+    population_cap=1000,
+    rows_per_entity=3,
+)
+
+
+def rows_of(counts: dict[str, int]) -> list[tuple[object, ...]]:
+    return [
+        (holder, number, f"canary-{holder}-{number}", 8_877_665_544_332_211)
+        for holder, count in counts.items()
+        for number in range(count)
+    ]
+
+
+def test_nothing_that_is_not_granted_is_in_the_bytes() -> None:
+    with extracted(EVENTS, rows_of({"holder-one": 4, "holder-two": 1}), ("amount",), WEIGHT_SCALE) as file:
+        content = os.pread(file, 1 << 20, 0)
+        rows = read_parquet(file)
+    assert len(rows) == 5
+    assert b"amount" in content
+    for canary in (b"secret", b"canary", b"holder", b"note", (8_877_665_544_332_211).to_bytes(8, "little")):
+        assert canary not in content
+
+
+def test_the_control_finds_the_same_canaries_when_they_are_granted() -> None:
+    columns = ("holder", "secret_note", "secret_number")
+    with extracted(EVENTS, rows_of({"holder-one": 1}), columns, WEIGHT_SCALE) as file:
+        content = os.pread(file, 1 << 20, 0)
+    for canary in (b"secret", b"canary", b"holder", (8_877_665_544_332_211).to_bytes(8, "little")):
+        assert canary in content
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 12))
+@settings(max_examples=25, deadline=None)
+def test_weights_are_floor_of_scale_times_min_1_bound_over_rows(counts: list[int], bound: int) -> None:
+    spec = changed(EVENTS, rows_per_entity=bound)
+    people = {f"p{number}": count for number, count in enumerate(counts)}
+    with extracted(spec, rows_of(people), ("holder",), WEIGHT_SCALE) as file:
+        weights = read_parquet(file)
+    expected = [
+        (holder, min(WEIGHT_SCALE, WEIGHT_SCALE * bound // count))
+        for holder, count in people.items()
+        for _ in range(count)
+    ]
+    assert sorted(weights) == sorted(expected)
+    for holder in people:
+        assert sum(weight for name, weight in weights if name == holder) <= bound * WEIGHT_SCALE
+
+
+def test_the_largest_bound_does_not_overflow() -> None:
+    spec = changed(EVENTS, rows_per_entity=10**6)
+    with extracted(spec, rows_of({"a": 2}), (), WEIGHT_SCALE) as file:
+        assert read_parquet(file) == [(WEIGHT_SCALE,), (WEIGHT_SCALE,)]
+
+
+def test_a_unique_entity_has_the_plain_weight() -> None:
+    spec = changed(EVENTS, unique=True, rows_per_entity=1)
+    with extracted(spec, rows_of({"a": 1, "b": 1}), (), 1) as file:
+        assert read_parquet(file) == [(1,), (1,)]
+
+
+@pytest.mark.parametrize("subject", ["holder-one", "holder' OR '1'='1", "", "holder-none"])
+def test_only_the_subjects_rows_go_in(subject: str) -> None:
+    people = {"holder-one": 2, "holder-two": 3}
+    with extracted(EVENTS, rows_of(people), ("secret_note",), 1, subject=subject) as file:
+        rows = read_parquet(file)
+        content = os.pread(file, 1 << 20, 0)
+    assert len(rows) == people.get(subject, 0)
+    assert b"canary-holder-two" not in content
