@@ -40,7 +40,7 @@ class Session:
         with start_enclave(self.home) as enclave:
             office = open_office(self.home, enclave.door)
             if enclave.process is not None:
-                # A crash may have left tickets without a settlement. With an enclave that runs already, somebody else may
+                # A crash may have left tickets unsettled. With an enclave that runs already, somebody else may
                 # be between writing a ticket and sending it: that is not ours to bring home.
                 recover(office)
             yield office, local_actor(office, self.party, self.person)

@@ -1,0 +1,1 @@
+"""Pure decisions: values and policies in, a Decision out."""

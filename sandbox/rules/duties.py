@@ -1,0 +1,56 @@
+"""Four eyes: how many must approve, who may not, and what the verdicts amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.grant import Mode
+from enclave_runner.contract.rulebook import PolicyPack
+from sandbox.domain.decision import ALLOWED, Decision, refuse
+from sandbox.domain.submission import Review, Submission, SubmissionStatus, Verdict
+
+REVIEWS_FILE = "reviews.toml"
+GRADES = 4
+
+Approvals = Mapping[Mode, tuple[int, ...]]
+
+
+def read_approvals(pack: PolicyPack) -> Approvals:
+    """Approvals by mode and grade.
+
+    Raises:
+        Failed: `policy.reviews` unless every mode has a number for every grade that never falls with the grade.
+    """
+    try:
+        table: dict[str, Any] = pack.table(REVIEWS_FILE)["approvals"]
+        approvals = {mode: tuple(int(number) for number in table[mode.value]) for mode in Mode}
+    except (KeyError, TypeError, ValueError):
+        raise Failed("policy.reviews") from None
+    for numbers in approvals.values():
+        if len(numbers) != GRADES or list(numbers) != sorted(numbers) or numbers[0] < 0:
+            raise Failed("policy.reviews")
+    return approvals
+
+
+def approvals_needed(approvals: Approvals, mode: Mode, grade: int) -> int:
+    """How many reviewers must approve a job of that mode over columns of that grade."""
+    return approvals[mode][grade - 1]
+
+
+def decide_review(submission: Submission, submitted_by: str, reviewer: str, earlier: tuple[Review, ...]) -> Decision:
+    """Whether this person may review: never own work, never twice. People are named "party/person"."""
+    party = reviewer.partition("/")[0]
+    if reviewer == submitted_by or party in (submission.operator_id, submission.requester_id):
+        return refuse("review.own-work")
+    if any(review.reviewer == reviewer for review in earlier):
+        return refuse("review.repeated")
+    return ALLOWED
+
+
+def tally(reviews: tuple[Review, ...], needed: int) -> SubmissionStatus:
+    """One rejection refuses; enough approvals admit; anything less waits."""
+    if any(review.verdict is Verdict.REJECT for review in reviews):
+        return SubmissionStatus.REFUSED
+    return SubmissionStatus.ADMITTED if len(reviews) >= needed else SubmissionStatus.IN_REVIEW

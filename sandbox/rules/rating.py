@@ -1,0 +1,92 @@
+"""Tariffs, meter events and invoice lines. Free or paid follows from the authorized scenario, never from the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.grant import Mode, Purpose
+from enclave_runner.contract.receipt import Outcome, Receipt
+from enclave_runner.contract.rulebook import PolicyPack
+from enclave_runner.contract.ticket import Charge
+from sandbox.domain.metering import InvoiceLine, MeterEvent, Tariff
+from sandbox.domain.submission import Submission
+
+TARIFFS_FILE = "tariffs.toml"
+
+
+def read_tariffs(pack: PolicyPack) -> tuple[Tariff, ...]:
+    """The pack's tariffs, exactly one per mode and purpose class.
+
+    Raises:
+        Failed: `policy.tariffs` when one is missing, doubled, above its cap or puts a price on free use.
+    """
+    try:
+        tariffs = tuple(_tariff(name, fields) for name, fields in pack.table(TARIFFS_FILE).items())
+    except (KeyError, TypeError, ValueError, Refused):
+        raise Failed("policy.tariffs") from None
+    pairs = [(tariff.mode, tariff.purpose) for tariff in tariffs]
+    if len(set(pairs)) != len(pairs) or len(pairs) != len(Mode) * len(Purpose):
+        raise Failed("policy.tariffs")
+    return tariffs
+
+
+def _tariff(name: str, fields: dict[str, Any]) -> Tariff:
+    for price in ("unit_price_fen", "cap_fen"):
+        if type(fields[price]) is not int:
+            raise TypeError("a price is a whole number of fen")
+    return Tariff(
+        tariff_id=name,
+        mode=Mode(fields["mode"]),
+        purpose=Purpose(fields["purpose"]),
+        unit_price_fen=fields["unit_price_fen"],
+        cap_fen=fields["cap_fen"],
+        legal_basis=str(fields["legal_basis"]),
+    )
+
+
+def charge_for(tariffs: tuple[Tariff, ...], purpose: Purpose, mode: Mode) -> Charge:
+    """The price tag of one use, as the ticket freezes it."""
+    tariff = next(item for item in tariffs if (item.purpose, item.mode) == (purpose, mode))
+    return Charge(tariff_id=tariff.tariff_id, unit_price_fen=tariff.unit_price_fen, legal_basis=tariff.legal_basis)
+
+
+def meter(receipt: Receipt, submission: Submission) -> MeterEvent:
+    """The one event of a receipt. Whoever asked pays, and only for what was released."""
+    return MeterEvent(
+        receipt_id=receipt.receipt_id,
+        submission_id=receipt.submission_id,
+        payer_id=submission.requester_id,
+        operator_id=receipt.operator_id,
+        product_id=submission.product_id,
+        mode=receipt.mode,
+        purpose=receipt.purpose,
+        units=1 if receipt.outcome is Outcome.RELEASED else 0,
+        tariff_id=receipt.charge.tariff_id,
+        unit_price_fen=receipt.charge.unit_price_fen,
+        legal_basis=receipt.charge.legal_basis,
+        occurred_at=receipt.finished_at,
+    )
+
+
+def rate(events: Iterable[MeterEvent]) -> tuple[InvoiceLine, ...]:
+    """One line per paid event, in order of time and receipt."""
+    ordered = sorted(events, key=lambda event: (event.occurred_at, event.receipt_id))
+    return tuple(
+        InvoiceLine(
+            receipt_id=event.receipt_id,
+            tariff_id=event.tariff_id,
+            unit_price_fen=event.unit_price_fen,
+            units=event.units,
+            amount_fen=event.amount_fen,
+            legal_basis=event.legal_basis,
+        )
+        for event in ordered
+        if event.amount_fen > 0
+    )
+
+
+def count_free(events: Iterable[MeterEvent]) -> int:
+    """How many uses cost nothing; refused and failed jobs are no uses."""
+    return sum(1 for event in events if event.units and event.amount_fen == 0)
