@@ -39,7 +39,7 @@ def try_model(task: Trial, descriptors: list[int]) -> Vectors | Declined:
     """Load the model and score one made-up row.
 
     Returns:
-        An empty answer when it works; otherwise a refusal by `model.malformed` or `model.feature`.
+        An empty answer when it works; otherwise a refusal by `model.malformed`.
     """
     try:
         scorer = _scorer(_bytes_of(descriptors[0]), task.features, task.output)

@@ -22,6 +22,7 @@ Ground = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, description=
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 SlugInPath = Annotated[str, Path(pattern=SLUG)]
+SlugInQuery = Annotated[str, Query(pattern=SLUG)]
 TokenInPath = Annotated[str, Path(pattern=TOKEN)]
 MonthInQuery = Annotated[str | None, Query(pattern=MONTH, description="Month in Asia/Shanghai, such as 2026-11")]
 

@@ -9,11 +9,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from enclave_runner.contract.codec import Value
-from sandbox.api.call import Writing
+from sandbox.api.call import Reading, Writing, reply
 from sandbox.api.identifiers import MONTH, Slug
 from sandbox.api.openapi import operation
 from sandbox.domain.metering import Invoice
-from sandbox.workflow.invoices import issue_invoice
+from sandbox.workflow.invoices import issue_invoice, list_invoices
 
 router = APIRouter(prefix="/v1/invoices", tags=["invoices"])
 
@@ -32,13 +32,22 @@ class IssuedInvoice(Value, frozen=True):
     total_fen: int
 
 
+@router.get("", summary="列出账单 / List invoices", **operation(tuple[IssuedInvoice, ...]))
+def list_all(call: Reading) -> Response:
+    """The invoices that the caller may see."""
+    return reply([_with_total(invoice) for invoice in list_invoices(call.office, call.actor)])
+
+
 @router.post("", summary="开具账单 / Issue an invoice", **operation(IssuedInvoice, takes=NewInvoice, status=201))
 def issue(write: Writing) -> Response:
     """The same payer and month always give the same invoice."""
     body = write.read(NewInvoice)
 
-    def run() -> IssuedInvoice:
-        invoice = issue_invoice(write.office, write.actor, body.payer_id, body.month)
-        return IssuedInvoice(invoice=invoice, total_fen=invoice.total_fen)
+    return write.answer(
+        lambda: _with_total(issue_invoice(write.office, write.actor, body.payer_id, body.month)),
+        201,
+    )
 
-    return write.answer(run, 201)
+
+def _with_total(invoice: Invoice) -> IssuedInvoice:
+    return IssuedInvoice(invoice=invoice, total_fen=invoice.total_fen)

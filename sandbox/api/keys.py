@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from enclave_runner.contract.codec import Value
-from sandbox.api.call import Writing, reply
-from sandbox.api.identifiers import Slug, Text, TokenInPath
+from sandbox.api.call import Reading, Writing, reply
+from sandbox.api.identifiers import Slug, SlugInQuery, Text, TokenInPath
 from sandbox.api.openapi import operation
-from sandbox.workflow.keys import create_api_key, revoke_api_key
+from sandbox.workflow.keys import create_api_key, list_api_keys, revoke_api_key
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
@@ -31,6 +31,16 @@ class IssuedKey(Value, frozen=True):
     token: str | None
 
 
+class KeyEntry(Value, frozen=True):
+    """An API key without the key."""
+
+    key_id: str
+    party_id: str
+    person: str
+    created_at: str
+    revoked_at: str | None
+
+
 class RevokedKey(Value, frozen=True):
     """The key that no longer opens anything."""
 
@@ -39,6 +49,13 @@ class RevokedKey(Value, frozen=True):
 
 class Nothing(Value, frozen=True):
     """An empty object: the path says it all."""
+
+
+@router.get("", summary="列出接口密钥 / List API keys", **operation(tuple[KeyEntry, ...]))
+def list_all(call: Reading, party: SlugInQuery) -> Response:
+    """A party's keys, without the keys."""
+    entries = list_api_keys(call.office, call.actor, party)
+    return reply([msgspec.convert(key, KeyEntry, from_attributes=True) for key in entries])
 
 
 @router.post("", summary="发放接口密钥 / Make an API key", **operation(IssuedKey, takes=NewKey, status=201))

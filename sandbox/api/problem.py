@@ -23,7 +23,7 @@ MEDIA_TYPE = "application/problem+json"
 LOG = logging.getLogger("yunei.api")
 
 # Faults that another attempt may not meet: the enclave is away or busy. All others are 500.
-_PASSING = ("enclave.absent", "enclave.busy", "home.busy", "wire.closed")
+_PASSING = ("enclave.absent", "enclave.lost", "dispatch.running", "home.busy", "wire.closed")
 
 # Chinese and English; not the standard library's phrases, which change between Python versions.
 TITLES = {

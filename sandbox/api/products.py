@@ -12,7 +12,7 @@ from sandbox.api.identifiers import Slug, SlugInPath, Text, Token
 from sandbox.api.keys import Nothing
 from sandbox.api.openapi import operation
 from sandbox.domain.product import Product
-from sandbox.workflow.products import list_products, publish_product, suspend_product
+from sandbox.workflow.products import get_product, list_products, publish_product, suspend_product
 
 router = APIRouter(prefix="/v1/products", tags=["products"])
 
@@ -41,6 +41,12 @@ def publish(write: Writing) -> Response:
         body.product_id, write.actor.party.party_id, body.grant_id, body.title, body.job, body.needs_consent
     )
     return write.answer(lambda: publish_product(write.office, write.actor, product), 201)
+
+
+@router.get("/{product_id}", summary="查看数据产品 / One product", **operation(Product))
+def get(call: Reading, product_id: SlugInPath) -> Response:
+    """One product."""
+    return reply(get_product(call.office, call.actor, product_id))
 
 
 @router.post("/{product_id}/suspension", summary="暂停产品 / Suspend a product", **operation(Product, takes=Nothing))

@@ -30,7 +30,7 @@ from sandbox.domain.scenario import Scenario
 from sandbox.domain.submission import SubmissionStatus, Verdict
 from sandbox.pilot.catalogue import city_datasets
 from sandbox.pilot.city import CitySummary, write_city
-from sandbox.pilot.model import FEATURES
+from sandbox.pilot.features import FEATURES
 from sandbox.workflow.audit import verify_audit, verify_copy
 from sandbox.workflow.budget import read_budget
 from sandbox.workflow.consents import file_consent

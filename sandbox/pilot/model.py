@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-FEATURES = ("age", "education_num", "capital_gain", "hours_per_week")
+from sandbox.pilot.features import FEATURES
+
 TRAINING_ROWS = 8000
 
 

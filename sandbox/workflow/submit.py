@@ -97,10 +97,14 @@ def file_submission(
     return submission
 
 
-def note_refusal(office: Office, actor: Actor, grant_id: str, refused: Refused) -> None:
-    """Write a refusal into the audit log: who, under which grant, by which rule. Not what was asked."""
+def note_refusal(office: Office, actor: Actor, under: str, refused: Refused) -> None:
+    """Write a refusal into the audit log: who, under which grant or product, by which rule. Not what was asked.
+
+    An id that names nothing is the caller's free text, and is left out.
+    """
+    target = "-" if refused.rule == "record.unknown" else under
     with writing(office.engine) as connection:
-        note_act(office, connection, actor, "submission.refuse", grant_id[:64], rule=refused.rule)
+        note_act(office, connection, actor, "submission.refuse", target, rule=refused.rule)
 
 
 def _highest_grade(connection: Connection, reads: Reads) -> int:

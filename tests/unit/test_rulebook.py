@@ -64,7 +64,7 @@ def facts_of(call: ast.Call, keywords: list[ast.keyword]) -> frozenset[str] | No
     for table in tables:
         if not isinstance(table, ast.Dict):
             return None
-        named |= {key.value for key in table.keys if isinstance(key, ast.Constant)}
+        named |= {str(key.value) for key in table.keys if isinstance(key, ast.Constant)}
     return frozenset(named)
 
 
@@ -90,13 +90,10 @@ RAISED = [
     if isinstance(node, ast.Call)
     for found in raised_by(node, f"{path}:{node.lineno}")
 ]
-# In a Cedar policy, `@id` names the rule that a refusal cites.
-CEDAR_IDS = {
-    rule
-    for path in POLICIES.glob("*.cedar")
-    for rule in re.findall(r'@id\("([^"]+)"\)', path.read_text())
-    if RULE_ID.fullmatch(rule)
-}
+# In a Cedar policy, the `@id` of a forbid is the rule that a refusal cites; a permit refuses nothing.
+CEDAR_TEXT = "\n".join(path.read_text(encoding="utf-8") for path in sorted(POLICIES.glob("*.cedar")))
+CEDAR_FORBIDS = re.findall(r"((?:@\w+\(\"[^\"]*\"\)\s*)+)forbid\b", CEDAR_TEXT)
+CEDAR_IDS = {rule for notes in CEDAR_FORBIDS for rule in re.findall(r'@id\("([^"]+)"\)', notes)}
 
 
 def code_strings(tree: ast.Module) -> Iterator[str]:
@@ -151,6 +148,13 @@ def test_the_search_reads_each_way_of_refusing(text: str, rules: list[str], fact
 def test_every_raised_rule_is_listed() -> None:
     assert sorted({f"{item.rule} at {item.place}" for item in RAISED if item.rule not in RULES}) == []
     assert sorted(CEDAR_IDS - set(RULES)) == []
+
+
+def test_every_forbid_of_cedar_names_its_rule_and_the_rule_s_article() -> None:
+    assert len(CEDAR_FORBIDS) == len(re.findall(r"^forbid\b", CEDAR_TEXT, flags=re.MULTILINE)) == len(CEDAR_IDS)
+    for notes in CEDAR_FORBIDS:
+        named = dict(re.findall(r'@(\w+)\("([^"]*)"\)', notes))
+        assert named.get("article", RULES[named["id"]].article) == RULES[named["id"]].article
 
 
 def test_every_listed_rule_is_raised_somewhere() -> None:

@@ -24,9 +24,7 @@ PARTY = {"name": "测试机构", "role": "business", "credit_code": "91110000600
     "authorization",
     [
         None,
-        "",
         "Bearer",
-        "Bearer ",
         "Bearer nonsense",
         "Bearer yunei_000000000000_" + "A" * 43,
         "Bearer yunei_\xe4\xf6_" + "A" * 43,
@@ -74,11 +72,11 @@ def test_nobody_makes_us_read_a_body_without_a_key(api: ApiWorld) -> None:
     assert is_problem(answer, 401, "key.unknown")
 
 
-@pytest.mark.parametrize("key", [None, "", "short", "x" * 65, "with space", "ümlaut-key", "semi;colon"])
+@pytest.mark.parametrize("key", [None, "", "short", "x" * 65, "with space", "semi;colon", "\u00fcmlaut-key"])
 def test_a_write_needs_an_idempotency_key(api: ApiWorld, key: str | None) -> None:
     headers = api.headers("bureau") | {"Content-Type": "application/json"}
     if key is not None:
-        headers["Idempotency-Key"] = key.encode().decode("latin-1")
+        headers["Idempotency-Key"] = key
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     answer = api.client.post("/v1/parties", content=b"{}", headers=raw)
     assert is_problem(answer, 422)
@@ -191,7 +189,11 @@ def test_nothing_of_a_refused_body_comes_back_or_reaches_a_log(
 
 @pytest.mark.parametrize(
     ("path", "parameter"),
-    [(f"/v1/parties/{CANARY}", "path"), (f"/v1/meter-events?month={CANARY}", "query"), (f"/v1/datasets/{CANARY}", "path")],
+    [
+        (f"/v1/parties/{CANARY}", "path"),
+        (f"/v1/meter-events?month={CANARY}", "query"),
+        (f"/v1/datasets/{CANARY}", "path"),
+    ],
 )
 def test_nothing_of_a_refused_address_comes_back(api: ApiWorld, path: str, parameter: str) -> None:
     answer = api.get("bureau", path)

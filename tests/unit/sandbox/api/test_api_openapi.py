@@ -96,6 +96,7 @@ def test_identifiers_of_people_have_no_place_in_an_address(description: dict[str
         "product_id",
         "consent_id",
         "month",
+        "party",
     }
 
 

@@ -1,0 +1,98 @@
+"""Exactly once is held by the database itself, whatever the code above does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from sandbox.store import api_keys, idempotency, receipts, schema, tickets
+from sandbox.store.api_keys import StoredKey
+from sandbox.store.database import reading, writing
+from sandbox.store.idempotency import Slot
+from sandbox.workflow.dispatch import dispatch
+from sandbox.workflow.invoices import issue_invoice
+from sandbox.workflow.submit import submit
+from tests.support.bureau import COUNT, OPERATOR, PAID, Bureau, furnished_bureau
+from tests.support.refusals import refused_by
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Bureau:
+    """A deployment with one settled, invoiced job."""
+    bureau = furnished_bureau(tmp_path)
+    submission = submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT)
+    dispatch(bureau.office, submission.submission_id)
+    issue_invoice(bureau.office, bureau.actor(), OPERATOR, "2026-11")
+    return bureau
+
+
+@pytest.mark.parametrize(
+    ("table", "changes"),
+    [
+        ("receipts", {"receipt_id": "other", "sequence": 99, "submission_id": None}),
+        ("receipts", {"receipt_id": "other", "sequence": 99, "ticket_id": None}),
+        ("receipts", {"receipt_id": "other", "ticket_id": None, "submission_id": None}),
+        ("tickets", {"ticket_id": "other"}),
+        ("meter_events", {}),
+        ("invoice_lines", {}),
+        ("invoices", {"invoice_id": "other"}),
+        ("releases", {}),
+        ("audit_entries", {}),
+        ("audit_checkpoints", {}),
+    ],
+)
+def test_a_second_row_for_the_same_thing_is_impossible(used: Bureau, table: str, changes: dict[str, object]) -> None:
+    with reading(used.office.engine) as connection:
+        row = dict(connection.execute(select(schema.METADATA.tables[table])).mappings().first() or {})
+    twin = {**row, **{name: value for name, value in changes.items() if value is not None}}
+    with pytest.raises(IntegrityError), writing(used.office.engine) as connection:
+        connection.execute(insert(schema.METADATA.tables[table]).values(twin))
+
+
+def test_receipts_tickets_and_releases_read_back(used: Bureau) -> None:
+    with reading(used.office.engine) as connection:
+        (stored,) = receipts.listed(connection)
+        assert receipts.of_submission(connection, stored.receipt.submission_id) == stored
+        assert receipts.of_submission(connection, "other") is None
+        assert receipts.named(connection, [stored.receipt.receipt_id, "other"]) == (stored.receipt,)
+        assert receipts.release_of(connection, stored.receipt.receipt_id) is not None
+        assert receipts.release_of(connection, "other") is None
+        ticket = tickets.find(connection, stored.receipt.ticket_id)
+        assert ticket is not None
+        assert ticket.submission_id == stored.receipt.submission_id
+        assert tickets.find(connection, "other") is None
+        with refused_by("record.unknown", what="ticket"):
+            tickets.of_submission(connection, "other")
+
+
+def test_one_hash_names_one_key(used: Bureau) -> None:
+    key = StoredKey("a" * 12, "h" * 64, OPERATOR, "x", "2026-11-01T00:00:00Z", None)
+    with writing(used.office.engine) as connection:
+        api_keys.add(connection, key)
+    with pytest.raises(IntegrityError), writing(used.office.engine) as connection:
+        api_keys.add(connection, StoredKey("b" * 12, "h" * 64, OPERATOR, "x", "2026-11-01T00:00:00Z", None))
+    with writing(used.office.engine) as connection:
+        api_keys.revoke(connection, key.key_id, "2026-11-02T00:00:00Z")
+        api_keys.revoke(connection, key.key_id, "2026-11-03T00:00:00Z")
+        found = api_keys.find(connection, key.key_id)
+        assert found is not None
+        assert found.revoked_at == "2026-11-02T00:00:00Z"
+        assert api_keys.listed(connection, OPERATOR) == (found,)
+        assert api_keys.find(connection, "c" * 12) is None
+
+
+def test_an_answered_idempotency_key_is_never_given_back(used: Bureau) -> None:
+    slot = Slot(OPERATOR, "x", "key")
+    with writing(used.office.engine) as connection:
+        idempotency.reserve(connection, slot, "f")
+        idempotency.answer(connection, slot, b"done")
+        idempotency.free(connection, slot)
+        stored = idempotency.find(connection, slot)
+        assert stored is not None
+        assert stored.response == b"done"
+        idempotency.reserve(connection, Slot(OPERATOR, "y", "key"), "f")
+        idempotency.free(connection, Slot(OPERATOR, "y", "key"))
+        assert idempotency.find(connection, Slot(OPERATOR, "y", "key")) is None
