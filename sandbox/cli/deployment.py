@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.signing import KeyFile
 from enclave_runner.contract.trust import Trust
 from enclave_runner.contract.wire import Hello, Identity
-from sandbox.api.app import serve
 from sandbox.cli.session import Session
 from sandbox.domain.party import Party, Role
 from sandbox.settings import Home, pack_folder
@@ -93,11 +93,12 @@ def serve_api(
 ) -> None:
     """Serve until interrupted; makes the deployment first when there is none."""
     session: Session = context.obj
-    if not session.home.folder.exists():
+    if not session.home.trust.exists():
         init(context)
-    with session.office() as (office, _):
-        session.console.print(f"http://{host}:{port}  (Ctrl-C 停止 / to stop)")
-        serve(office, host, port)
+    session.console.print(f"http://{host}:{port}  (Ctrl-C 停止 / to stop)")
+    # A program of its own takes over this process: the command line does without the web framework.
+    line = [sys.executable, "-m", "sandbox.api", "--home", str(session.home.folder)]
+    os.execv(sys.executable, [*line, "--host", host, "--port", str(port)])  # noqa: S606 - our own program, no shell
 
 
 @enclave_app.command(help="在真实隔离环境内尝试逃逸 / Try to escape from the real jail")

@@ -64,7 +64,7 @@ class Documents(Generic[T]):
 
     @property
     def _what(self) -> str:
-        return self.kind.__name__.lower()
+        return self.kind.__name__.removesuffix("Record").lower()
 
     def _where(self, key: tuple[str, ...]) -> ColumnElement[bool]:
         return and_(*(column == part for column, part in zip(self.table.primary_key, key, strict=True)))

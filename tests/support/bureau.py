@@ -99,7 +99,9 @@ def dataset() -> Dataset:
             Column(name="amount", title="金额", type=ColumnType.INTEGER, bounds=(0, 100)),
             Column(name="insured", title="参保", type=ColumnType.BOOLEAN),
             Column(name="income", title="收入", type=ColumnType.INTEGER, bounds=(0, 100), grade=3),
-            Column(name="illness", title="疾病", type=ColumnType.TEXT, grade=3, withheld="《个人信息保护法》第二十八条"),
+            Column(
+                name="illness", title="疾病", type=ColumnType.TEXT, grade=3, withheld="《个人信息保护法》第二十八条"
+            ),
             Column(name="secret", title="核心", type=ColumnType.TEXT, grade=4),
         )
     )
@@ -162,9 +164,7 @@ def product(**changes: object) -> Product:
 
 def model_job(content: bytes, sha256: str, columns: str = "amount") -> ModelJob:
     """A model over some columns."""
-    return ModelJob(
-        sql=f"SELECT {columns} FROM insurance", budget=Budget(epsilon="1"), model_sha256=sha256, output="y"
-    )
+    return ModelJob(sql=f"SELECT {columns} FROM insurance", budget=Budget(epsilon="1"), model_sha256=sha256, output="y")
 
 
 def party(party_id: str, role: Role) -> Party:
@@ -179,9 +179,7 @@ def import_rows(bureau: Bureau, content: bytes = b"header\nrow\n", entry: Datase
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(content)
         signed = seal(filed.spec, DATASET_PURPOSE, bureau.officer)
-        return import_dataset(
-            bureau.office, bureau.actor(), filed, signed, descriptor, FileFormat.CSV, True
-        ).version
+        return import_dataset(bureau.office, bureau.actor(), filed, signed, descriptor, FileFormat.CSV, True).version
 
 
 def open_bureau(folder: Path) -> Bureau:

@@ -198,9 +198,7 @@ class SimulatedEnclave:
     def spent(self, entity_set: str, grant_id: str | None = None) -> int:
         """ρ·10¹² spent, by one grant or by all."""
         return sum(
-            loss.pico_rho
-            for owner, loss in self._losses
-            if loss.entity_set == entity_set and grant_id in (None, owner)
+            loss.pico_rho for owner, loss in self._losses if loss.entity_set == entity_set and grant_id in (None, owner)
         )
 
     def _release(self, ticket: Ticket, losses: tuple[PrivacyLoss, ...], content: bytes | None) -> bytes:

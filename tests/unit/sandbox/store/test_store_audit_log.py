@@ -12,7 +12,14 @@ import pytest
 from sqlalchemy import Engine
 
 from enclave_runner.contract.codec import encode
-from enclave_runner.contract.merkle import Checkpoint, Frontier, frontier_of, leaf_hash, open_checkpoint, sign_checkpoint
+from enclave_runner.contract.merkle import (
+    Checkpoint,
+    Frontier,
+    frontier_of,
+    leaf_hash,
+    open_checkpoint,
+    sign_checkpoint,
+)
 from enclave_runner.contract.signing import KeyFile
 from sandbox.domain.audit import AuditEntry
 from sandbox.store import audit_log

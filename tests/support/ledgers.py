@@ -1,0 +1,136 @@
+"""A real ledger on a real file, with tickets and receipts that need no running enclave."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from enclave_runner.contract.codec import encode
+from enclave_runner.contract.grant import Grant, Mode
+from enclave_runner.contract.merkle import frontier_of, open_checkpoint
+from enclave_runner.contract.privacy import PrivacyLoss
+from enclave_runner.contract.receipt import Measurement, Outcome, Receipt
+from enclave_runner.contract.signing import KeyFile, Signed, seal
+from enclave_runner.contract.ticket import PURPOSE, Charge, Ticket
+from enclave_runner.contract.wire import Settlement
+from enclave_runner.supervisor.database import Database
+from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN, Ledger
+from tests.support.enclave_home import make_grant, query
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+LIFETIME = 1000
+KEY = KeyFile(Ed25519PrivateKey.generate())
+CONTROL = KeyFile(Ed25519PrivateKey.generate())
+GRANT_SIGNATURE = Signed(purpose="grant", key_id="", algorithm="ed25519", payload=b"", signature=b"")
+
+
+@dataclass(frozen=True)
+class Book:
+    """A ledger and the tickets that were tried on it."""
+
+    ledger: Ledger
+    database: Database
+
+    def open(self, grant: Grant, pico_rho: int, ticket_id: str | None = None, entity_set: str = "resident") -> Ticket:
+        """Open a ticket that reserves one loss (none for 0)."""
+        ticket = make_open_ticket(ticket_id)
+        losses = (PrivacyLoss(entity_set=entity_set, pico_rho=pico_rho),) if pico_rho else ()
+        self.ledger.open_ticket(ticket, seal(ticket, PURPOSE, CONTROL), grant, losses, NOW)
+        return ticket
+
+    def close(self, ticket: Ticket, grant: Grant, release: bytes | None = b"{}") -> Settlement:
+        """Close it with a receipt."""
+        return self.ledger.close_ticket(ticket.ticket_id, receipt_maker(ticket, grant), release)
+
+    def refuse(self, ticket: Ticket, grant: Grant) -> Settlement:
+        """Use a ticket up without opening it."""
+        signed = seal(ticket, PURPOSE, CONTROL)
+        return self.ledger.refuse_ticket(ticket, signed, grant.grant_id, receipt_maker(ticket, grant), NOW)
+
+    @property
+    def spent(self) -> int:
+        """The odometer of residents, reservations included."""
+        return sum(item.spent + item.reserved for item in self.ledger.readings() if item.entity_set == "resident")
+
+    def check_log(self) -> int:
+        """The log recomputed from its receipts must be what the checkpoint signs; how many receipts it has."""
+        return check_log(self.ledger, KEY)
+
+
+def check_log(ledger: Ledger, key: KeyFile) -> int:
+    """As `Book.check_log`, for the log of any enclave."""
+    receipts = ledger.receipts(0, 10**6)
+    checkpoint = open_checkpoint(ledger.checkpoint(), RECEIPT_ORIGIN, key.public_key)
+    frontier = frontier_of(encode(receipt) for receipt in receipts)
+    assert (checkpoint.size, checkpoint.root) == (frontier.size, frontier.root)
+    return checkpoint.size
+
+
+@contextmanager
+def open_book(folder: Path, lifetime: int = LIFETIME) -> Iterator[Book]:
+    """The ledger in that folder."""
+    database = Database(folder / "ledger.db")
+    try:
+        yield Book(Ledger(database, KEY, lambda entity_set: lifetime), database)
+    finally:
+        database.close()
+
+
+def budgeted(pico_rho: int = LIFETIME, max_uses: int = 1000, grant_id: str | None = None) -> Grant:
+    """A grant of that budget over residents."""
+    name = grant_id or f"grant-{secrets.token_hex(6)}"
+    return make_grant(
+        grant_id=name, budgets=(PrivacyLoss(entity_set="resident", pico_rho=pico_rho),), max_uses=max_uses
+    )
+
+
+def make_open_ticket(ticket_id: str | None = None) -> Ticket:
+    """A ticket whose content the ledger does not look at."""
+    return Ticket(
+        ticket_id=ticket_id or f"ticket-{secrets.token_hex(8)}",
+        submission_id="submission-1",
+        grant=GRANT_SIGNATURE,
+        job=query(),
+        data_versions={},
+        input_sha256=None,
+        policy_sha256="",
+        charge=Charge(tariff_id="t", unit_price_fen=1, legal_basis="x"),
+        issued_at=NOW,
+        expires_at=NOW + timedelta(minutes=5),
+        audit_size=0,
+        audit_root="",
+    )
+
+
+def receipt_maker(ticket: Ticket, grant: Grant) -> Callable[[int], Receipt]:
+    """A receipt for whatever place in the log it gets."""
+    return lambda sequence: Receipt(
+        receipt_id=f"rcpt-{secrets.token_hex(12)}",
+        sequence=sequence,
+        ticket_id=ticket.ticket_id,
+        submission_id=ticket.submission_id,
+        grant_id=grant.grant_id,
+        operator_id=grant.operator_id,
+        purpose=grant.purpose,
+        mode=Mode.QUERY,
+        outcome=Outcome.RELEASED,
+        rule=None,
+        facts={},
+        fault=None,
+        losses=(),
+        data_versions={},
+        input_sha256=None,
+        release_sha256=None,
+        policy_sha256="",
+        charge=ticket.charge,
+        measurement=Measurement(assurance="software-only", runner_sha256="", jail_sha256="", engines={}),
+        audit_size=0,
+        audit_root="",
+        finished_at=NOW,
+    )

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from enclave_runner.contract.codec import digest
+from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
+from sandbox.workflow.dispatch import dispatch
+from sandbox.workflow.review import review
+from sandbox.workflow.submit import submit
+from tests.support.bureau import COUNT, FREE, OPERATOR, Bureau, model_job
+from tests.support.refusals import refused_by
+
+MODEL = b"an onnx model"
+
+
+@pytest.fixture
+def waiting(bureau: Bureau) -> Submission:
+    """A model over a grade 3 column: two approvals."""
+    job = model_job(MODEL, digest(MODEL), "income")
+    return submit(bureau.office, bureau.actor(OPERATOR), FREE, job, MODEL)
+
+
+def approve(bureau: Bureau, submission: Submission, person: str, party: str = "bureau") -> Submission:
+    return review(bureau.office, bureau.actor(party, person), submission.submission_id, Verdict.APPROVE, "用途一致")
+
+
+def test_two_people_must_approve(bureau: Bureau, waiting: Submission) -> None:
+    assert approve(bureau, waiting, "a").status is SubmissionStatus.IN_REVIEW
+    with refused_by("lifecycle.illegal", current="in-review"):
+        dispatch(bureau.office, waiting.submission_id)
+    with refused_by("review.repeated"):
+        approve(bureau, waiting, "a")
+    assert approve(bureau, waiting, "b").status is SubmissionStatus.ADMITTED
+    assert dispatch(bureau.office, waiting.submission_id).submission.status is SubmissionStatus.RELEASED
+
+
+def test_one_rejection_ends_it(bureau: Bureau, waiting: Submission) -> None:
+    approve(bureau, waiting, "a")
+    rejected = review(bureau.office, bureau.actor("bureau", "b"), waiting.submission_id, Verdict.REJECT, "超出用途")
+    assert rejected.status is SubmissionStatus.REFUSED
+    with refused_by("review.closed", status="refused"):
+        approve(bureau, waiting, "c")
+    with refused_by("lifecycle.illegal"):
+        dispatch(bureau.office, waiting.submission_id)
+
+
+def test_an_operator_reviews_nothing(bureau: Bureau, waiting: Submission) -> None:
+    with refused_by("access.bureau-only"):
+        approve(bureau, waiting, "x", OPERATOR)
+
+
+@pytest.mark.parametrize("ground", ["", "   ", "x" * 501])
+def test_a_verdict_has_a_ground(bureau: Bureau, waiting: Submission, ground: str) -> None:
+    with refused_by("ground.missing"):
+        review(bureau.office, bureau.actor(), waiting.submission_id, Verdict.APPROVE, ground)
+
+
+def test_only_what_waits_is_reviewed(bureau: Bureau) -> None:
+    admitted = submit(bureau.office, bureau.actor(OPERATOR), FREE, COUNT)
+    with refused_by("review.closed", status="admitted"):
+        approve(bureau, admitted, "a")
+    with refused_by("record.unknown"):
+        review(bureau.office, bureau.actor(), "nothing", Verdict.APPROVE, "x")
