@@ -55,10 +55,10 @@ def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None) -> Sett
     except Refused as refused:
         if refused.rule == "ticket.replayed":
             raise
-        return _settle_refused(enclave, order, refused, now)
+        return _settle_unopened(enclave, order, refused, now)
     except Failed as failed:
         enclave.note_fault(failed, order.ticket.ticket_id)
-        return _settle_unopened_fault(enclave, order, failed, now)
+        return _settle_unopened(enclave, order, failed, now)
     return _execute(enclave, order, prepared, held)
 
 
@@ -125,23 +125,13 @@ def _execute(enclave: Enclave, order: Order, prepared: Prepared, held: HeldVersi
     )
 
 
-def _settle_refused(enclave: Enclave, order: Order, refused: Refused, now: datetime) -> Settlement:
+def _settle_unopened(enclave: Enclave, order: Order, reason: Refused | Failed, now: datetime) -> Settlement:
+    """A refusal, or a fault before anything was reserved: certain not to have touched data, so nothing is charged."""
     return enclave.ledger.refuse_ticket(
         order.ticket,
         order.signed,
         order.grant.grant_id,
-        lambda sequence: receipt_of(enclave, order, sequence, (), refused),
-        now,
-    )
-
-
-def _settle_unopened_fault(enclave: Enclave, order: Order, failed: Failed, now: datetime) -> Settlement:
-    """A fault before anything was reserved: certain not to have touched data, so nothing is charged."""
-    return enclave.ledger.refuse_ticket(
-        order.ticket,
-        order.signed,
-        order.grant.grant_id,
-        lambda sequence: receipt_of(enclave, order, sequence, (), failed),
+        lambda sequence: receipt_of(enclave, order, sequence, (), reason),
         now,
     )
 
@@ -150,17 +140,16 @@ def recover_open_tickets(enclave: Enclave) -> int:
     """Sign a Failed receipt for every ticket that a crash left open; its loss stays spent. Returns how many."""
     opened = enclave.ledger.open_tickets()
     for signed, losses in opened:
-        order = _verify(enclave, signed)
-        failed = Failed("enclave.restarted")
-        enclave.note_fault(failed, order.ticket.ticket_id)
-        enclave.ledger.close_ticket(
-            order.ticket.ticket_id,
-            lambda sequence, order=order, losses=losses, failed=failed: receipt_of(  # type: ignore[misc]
-                enclave, order, sequence, losses, failed
-            ),
-            None,
-        )
+        _close_restarted(enclave, _verify(enclave, signed), losses)
     return len(opened)
+
+
+def _close_restarted(enclave: Enclave, order: Order, losses: tuple[PrivacyLoss, ...]) -> None:
+    failed = Failed("enclave.restarted")
+    enclave.note_fault(failed, order.ticket.ticket_id)
+    enclave.ledger.close_ticket(
+        order.ticket.ticket_id, lambda sequence: receipt_of(enclave, order, sequence, losses, failed), None
+    )
 
 
 def receipt_of(

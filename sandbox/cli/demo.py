@@ -119,14 +119,4 @@ def _again(session: Session, story: Story) -> Story:
         ok = verify_audit(office).ok
         _, caught = tamper(Stage(session, office, Narrator(silent=True)))
     narrator.say(f"（再次运行：未再消耗任何隐私预算 / second run: nothing was spent again; the logs verify: {ok}）")
-    return Story(
-        releases=story.releases,
-        refusals=story.refusals,
-        free_uses=story.free_uses,
-        paid_uses=story.paid_uses,
-        invoice_total_fen=story.invoice_total_fen,
-        privacy_loss=story.privacy_loss,
-        audit_ok=ok,
-        tamper_detected=caught,
-        lines=story.lines,
-    )
+    return msgspec.structs.replace(story, audit_ok=ok, tamper_detected=caught)
