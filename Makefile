@@ -19,7 +19,7 @@ setup-dev: .venv/dev.stamp ## install what tests Yunei as well
 	tools/setup.sh dev
 
 demo: setup ## the whole business once, on real census data and a generated city
-	.venv/bin/yunei --home var/demo demo --residents $(CITY)
+	.venv/bin/yunei demo --residents $(CITY)
 
 serve: setup ## HTTP API on 127.0.0.1:8440 over the deployment in var/
 	.venv/bin/yunei serve

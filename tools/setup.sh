@@ -45,6 +45,7 @@ if [ ! -x .venv/bin/python ]; then
   echo "setting up .venv with $("$python" -c 'import sys; print(sys.version.split()[0], sys.executable)')"
   "$python" -m venv .venv
 fi
+echo "installing $(grep -c '==' "requirements/$lock.lock") pinned packages; the first time this takes about a minute"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$lock.lock"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 touch ".venv/$lock.stamp"

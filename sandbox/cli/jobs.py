@@ -15,6 +15,7 @@ from rich.table import Table
 from enclave_runner.contract.job import Job, ModelJob, QueryJob
 from enclave_runner.contract.privacy import asked_budget
 from enclave_runner.contract.receipt import DPTable
+from sandbox.cli.charts import bars_of
 from sandbox.cli.session import EXIT_FAILED, EXIT_REFUSED, Session, readable
 from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.workflow.dispatch import dispatch
@@ -155,8 +156,9 @@ def dp_table(release: DPTable) -> Table:
         table.add_column(key)
     for measure in release.measures:
         table.add_column(f"{measure.name}  (± {measure.half_width})", justify="right")
-    for row in release.rows:
-        table.add_row(*row)
+    table.add_column("")
+    for row, bar in zip(release.rows, bars_of(release), strict=True):
+        table.add_row(*row, bar)
     return table
 
 

@@ -19,6 +19,7 @@ from enclave_runner.contract.receipt import DPTable, VerificationAnswer
 from enclave_runner.contract.rulebook import Refusal
 from enclave_runner.contract.signing import KeyFile, seal
 from sandbox.cli.census import CATALOGUE, CENSUS, exact_people_and_hours
+from sandbox.cli.charts import bars_of
 from sandbox.cli.datasets import read_catalogue, run_import
 from sandbox.cli.money import yuan
 from sandbox.cli.narrator import Narrator
@@ -270,8 +271,9 @@ def score_model(stage: Stage) -> None:
     if not isinstance(outcome.release, DPTable):
         raise Failed("demo.job")
     width = outcome.release.measures[0].half_width
-    bars = "  ".join(f"{label}: {count}" for label, count in outcome.release.rows)
-    stage.narrator.say(f"   P(income > 50K)  {bars}  (± {width})")
+    stage.narrator.say(f"   people by P(income > 50K), ± {width}:")
+    for (label, count), bar in zip(outcome.release.rows, bars_of(outcome.release), strict=True):
+        stage.narrator.say(f"   {label:>8} {count:>6} {bar}")
     stage.receipt_line(outcome)
 
 

@@ -112,4 +112,4 @@ def _nothing() -> None:
 
 
 TestOdometer = Odometer.TestCase
-TestOdometer.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestOdometer.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

@@ -260,10 +260,19 @@ def test_one_ticket_in_many_threads_is_used_once(book: Book) -> None:
     assert (wins, book.spent) == ([1], 1)
 
 
-def test_a_file_that_cannot_be_written_is_a_fault_without_text(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_fault_and_changes_nothing(tmp_path: Path) -> None:
     with open_book(tmp_path) as book:
-        book.database.close()
-        assert code_of(lambda: book.open(budgeted(), 1)) == "ledger.write"
+        with book.database.transaction() as connection:
+            connection.execute("PRAGMA max_page_count = 1")  # SQLite's own "disk is full", at the present size
+
+        def fill() -> None:
+            for _ in range(200):
+                book.open(budgeted(), 1)
+
+        assert code_of(fill) == "ledger.write"
+        before = book.spent
+        assert code_of(fill) == "ledger.write"
+        assert (book.spent, len(book.ledger.open_tickets())) == (before, before)
 
 
 def test_the_signed_ticket_is_kept_as_it_came(book: Book) -> None:
