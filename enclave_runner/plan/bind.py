@@ -23,6 +23,7 @@ from enclave_runner.plan.nodes import Aggregate, AggregateKind, Comparison, Feat
 WEIGHT_SCALE = 1 << 20
 CELL_BITS = 58  # a coarsened cell and its noise stay far inside 64 bits
 SENSITIVITY_BITS = 40
+ORDERED = (ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.DATE)
 
 
 class BoundKey(Value, frozen=True):
@@ -209,8 +210,7 @@ def _coarsening(cell_bound: int, sensitivity: int) -> int:
 
 def _bind_filter(item: Comparison, spec: DatasetSpec, scope: Scope) -> BoundFilter:
     column = granted_column(item.column, item.position, spec, scope)
-    ordered = column.type in (ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.DATE)
-    if not ordered and item.operator.value not in ("=", "<>", "in"):
+    if column.type not in ORDERED and item.operator.value not in ("=", "<>", "in"):
         raise Refused("sql.unsupported", what=f"ordering {column.name}", position=item.position)
     try:
         constants = tuple(typed_constant(text, column) for text in item.constants)

@@ -14,6 +14,7 @@ from enclave_runner.egress.table import share_of
 from enclave_runner.jail.launcher import MemoryFile
 from enclave_runner.kinds.tasks import Declined, Trial
 from enclave_runner.plan.bind import (
+    ORDERED,
     BoundFeatures,
     BoundTable,
     bind_features,
@@ -129,6 +130,9 @@ def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attach
         raise Refused("ticket.input")
     question = decode(attached, Question)
     claim = None
+    if job.predicate is Predicate.AT_LEAST and column.type not in ORDERED:
+        # Names have an order too, but asking along it would spell them out letter by letter.
+        raise Refused("verification.claim", column=column.name)
     if job.predicate is not Predicate.EXISTS:
         try:
             claim = typed_constant(question.claim, column)

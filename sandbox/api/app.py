@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -23,6 +24,7 @@ from sandbox.api import (
     meter,
     models,
     parties,
+    problem,
     products,
     quotes,
     releases,
@@ -32,7 +34,7 @@ from sandbox.api import (
 )
 from sandbox.api.guard import BodyCap, LastCatch, SecurityHeaders
 from sandbox.api.openapi import describe
-from sandbox.api.problem import Explainer, Misfit
+from sandbox.api.problem import Misfit
 from sandbox.workflow.office import Office
 
 # FastAPI records paths and queries for any tracer that the process sets up; nothing of a request is recorded here.
@@ -84,12 +86,8 @@ def create_app(office: Office) -> FastAPI:
     app.state.office = office
     for noun in NOUNS:
         app.include_router(noun.router)
-    explainer = Explainer(office.pack)
-    app.add_exception_handler(Refused, explainer.refused)
-    app.add_exception_handler(Failed, explainer.failed)
-    app.add_exception_handler(Misfit, explainer.misfit)
-    app.add_exception_handler(RequestValidationError, explainer.invalid)
-    app.add_exception_handler(HTTPException, explainer.turned_away)
+    for kind in (Refused, Failed, Misfit, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, partial(problem.answer, office.pack))
     # The last added stands outermost.
     app.add_middleware(BodyCap, larger={"/v1/models": models.max_bytes(office)})
     app.add_middleware(LastCatch)

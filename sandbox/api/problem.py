@@ -143,43 +143,25 @@ def unexpected(error: BaseException) -> Failed:
     return failed
 
 
-class Explainer:
-    """The exception handlers of one application, speaking from one policy pack."""
-
-    def __init__(self, pack: PolicyPack) -> None:
-        self._pack = pack
-
-    def refused(self, request: Request, error: Exception) -> Response:
-        """For Refused."""
-        if not isinstance(error, Refused):
-            raise error
-        return of_refusal(self._pack.explain(error), language_of(request))
-
-    def failed(self, request: Request, error: Exception) -> Response:
-        """For Failed."""
-        if not isinstance(error, Failed):
-            raise error
-        LOG.error("%s %s", error.fault, error.code)
-        return of_fault(error, language_of(request))
-
-    def turned_away(self, request: Request, error: Exception) -> Response:
-        """For starlette's HTTPException; its text is not shown."""
-        if not isinstance(error, HTTPException):
-            raise error
-        return of_status(error.status_code, language_of(request), dict(error.headers or {}))
-
-    def invalid(self, request: Request, error: Exception) -> Response:
-        """For a header or a parameter that does not fit: FastAPI's own answer would carry the input."""
-        if not isinstance(error, RequestValidationError):
-            raise error
-        found = tuple(FieldError(".".join(str(part) for part in item["loc"]), item["type"]) for item in error.errors())
-        return of_errors(found, language_of(request))
-
-    def misfit(self, request: Request, error: Exception) -> Response:
-        """For a body that does not fit."""
-        if not isinstance(error, Misfit):
-            raise error
-        return of_errors((error.error,), language_of(request))
+def answer(pack: PolicyPack, request: Request, error: Exception) -> Response:
+    """The problem document of anything that an endpoint raises, in the caller's language."""
+    language = language_of(request)
+    match error:
+        case Refused():
+            return of_refusal(pack.explain(error), language)
+        case Failed():
+            LOG.error("%s %s", error.fault, error.code)
+            return of_fault(error, language)
+        case Misfit():
+            return of_errors((error.error,), language)
+        case RequestValidationError():
+            # FastAPI's own answer would carry the input, its messages may: place and kind are enough.
+            found = (FieldError(".".join(str(part) for part in e["loc"]), e["type"]) for e in error.errors())
+            return of_errors(tuple(found), language)
+        case HTTPException():
+            return of_status(error.status_code, language, dict(error.headers or {}))
+        case _:
+            return of_fault(unexpected(error), language)
 
 
 def language_of(request: Request) -> Language:

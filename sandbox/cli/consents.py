@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from sandbox.cli.session import Session
+from sandbox.cli.session import Session, identifier_from_input
 from sandbox.cli.times import end_of
 from sandbox.domain.consent import Consent
 from sandbox.workflow.consents import file_consent, withdraw_consent
@@ -25,7 +24,7 @@ def add(
 ) -> None:
     """Only the enclave's keyed pseudonym is kept."""
     session: Session = context.obj
-    identifier = sys.stdin.readline().strip()
+    identifier = identifier_from_input()
     with session.office() as (office, actor):
         consent = file_consent(office, actor, product, business, identifier, end_of(until))
     _show(session, consent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,6 @@ import msgspec
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
-from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.signing import KeyFile, seal
 from enclave_runner.contract.wire import DATASET_PURPOSE, FileFormat, ImportReport
 from sandbox.cli.session import Session, readable
@@ -84,15 +84,19 @@ def format_of(descriptor: int) -> FileFormat:
 
 
 def read_catalogue(path: Path) -> Dataset:
-    """A catalogue entry from TOML.
+    """A catalogue entry from TOML. What is wrong with it is said in full: a catalogue is public, and holds no row.
 
     Raises:
-        Failed: `file.unreadable`, `catalogue.malformed`.
+        Failed: `file.unreadable`; typer.BadParameter for a malformed entry, unknown fields included.
     """
     try:
-        return msgspec.convert(tomllib.loads(readable(path).read_text(encoding="utf-8")), Dataset)
-    except (ValueError, msgspec.ValidationError):
-        raise Failed("catalogue.malformed") from None
+        document = tomllib.loads(readable(path).read_text(encoding="utf-8"))
+        unknown = sorted(document.keys() - {field.name for field in fields(Dataset)})
+        if unknown:
+            raise ValueError(f"unknown field {unknown[0]!r}")
+        return msgspec.convert(document, Dataset)
+    except ValueError as error:
+        raise typer.BadParameter(f"{path.name}: {error}; see docs/how-to/catalogue.md") from None
 
 
 @app.command(name="list", help="列出数据目录 / List the catalogue")

@@ -74,7 +74,9 @@ def demo(
         story = _again(session, decode(stored.read_bytes(), Story))
     else:
         story = _play(session, residents)
-        stored.write_bytes(encode(story))
+        draft = stored.with_suffix(".new")
+        draft.write_bytes(encode(story))
+        draft.replace(stored)  # its presence says that the demo reached its end
     if session.as_json:
         session.show({name: value for name, value in msgspec.to_builtins(story).items() if name != "lines"}, print)
     raise typer.Exit(0 if story.audit_ok and story.tamper_detected else EXIT_NOT_VERIFIED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,14 @@ from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.signing import KeyFile
 from enclave_runner.contract.trust import Trust
 from enclave_runner.contract.wire import Hello, Identity
-from sandbox.cli.session import Session
+from sandbox.cli.session import EXIT_FAILED, EXIT_OK, Session
 from sandbox.domain.party import Party, Role
 from sandbox.settings import Home, pack_folder
 from sandbox.workflow.enclave import start_enclave
 from sandbox.workflow.office import create_office
 
+BUREAU_NAME = "示例市数据局"
+BUREAU_CODE = "11590100MA08HREU5J"  # of the pilot city, whose region code was never issued
 enclave_app = typer.Typer(help="隔离域 / The enclave", no_args_is_help=True)
 
 
@@ -36,8 +39,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def init(
     context: typer.Context,
-    name: Annotated[str, typer.Option(help="数据局名称 / the bureau's name")] = "示例市数据局",
-    credit_code: Annotated[str, typer.Option(help="统一社会信用代码 / its credit code")] = "11150200MB1A000000",
+    name: Annotated[str, typer.Option(help="数据局名称 / the bureau's name")] = BUREAU_NAME,
+    credit_code: Annotated[str, typer.Option(help="统一社会信用代码 / its credit code")] = BUREAU_CODE,
     officer_key: Annotated[
         Path | None, typer.Option(help="授权官密钥（不存在则新建）/ the officer's key file, made if missing")
     ] = None,
@@ -59,22 +62,51 @@ def create_deployment(home: Home, bureau: Party, officer_key: Path) -> Identity:
     """Keys, the enclave's home, the control plane's database; nothing when any part fails to start.
 
     Raises:
-        Failed: `home.exists`, or what the enclave says.
+        Failed: `home.exists`, `home.folder`, `key.…`, or what the enclave says.
     """
-    if home.folder.exists() and any(home.folder.iterdir()):
-        raise Failed("home.exists")
-    home.control_key.parent.mkdir(mode=0o700, parents=True)
-    control = KeyFile.create(home.control_key)
-    officer_key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    officer = KeyFile.load(officer_key) if officer_key.exists() else KeyFile.create(officer_key)
-    trust = Trust(control=(control.public_key,), officers=(officer.public_key,))
-    _init_enclave(home, trust)
-    with start_enclave(home) as enclave:
-        identity = enclave.door.call(Hello())
-        if not isinstance(identity, Identity):
-            raise Failed("enclave.answer")
-        create_office(home, bureau, trust.officers, identity)
+    _claim(home)
+    try:
+        officer = _officer(officer_key)
+        trust = Trust(control=(KeyFile.create(home.control_key).public_key,), officers=(officer.public_key,))
+        _init_enclave(home, trust)
+        with start_enclave(home) as enclave:
+            identity = enclave.door.call(Hello())
+            if not isinstance(identity, Identity):
+                raise Failed("enclave.answer")
+            create_office(home, bureau, trust.officers, identity)
+    except OSError:
+        _discard(home)
+        raise Failed("home.folder") from None
+    except BaseException:
+        _discard(home)
+        raise
     return identity
+
+
+def _claim(home: Home) -> None:
+    """Make the first folder of an unused home: of two that try at once, one gets it."""
+    try:
+        if home.folder.exists() and any(home.folder.iterdir()):
+            raise Failed("home.exists")
+        home.control_key.parent.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise Failed("home.exists") from None
+    except OSError:
+        raise Failed("home.folder") from None
+
+
+def _officer(path: Path) -> KeyFile:
+    """The officer's own key, or a new one in its place."""
+    if path.exists():
+        return KeyFile.load(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return KeyFile.create(path)
+
+
+def _discard(home: Home) -> None:
+    """Half a deployment would only be in the way of the next attempt. An officer's key of another folder stays."""
+    for part in (home.bureau, home.enclave, home.officer_key.parent):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _init_enclave(home: Home, trust: Trust) -> None:
@@ -94,8 +126,11 @@ def serve_api(
     """Serve until interrupted; makes the deployment first when there is none."""
     session: Session = context.obj
     if not session.home.trust.exists():
-        init(context)
-    session.console.print(f"http://{host}:{port}  (Ctrl-C 停止 / to stop)")
+        bureau = Party(party_id="bureau", name=BUREAU_NAME, role=Role.BUREAU, credit_code=BUREAU_CODE)
+        create_deployment(session.home, bureau, session.home.officer_key)
+    url = f"http://{host}:{port}"
+    session.show({"url": url}, lambda console: console.print(f"{url}  (Ctrl-C 停止 / to stop)"))
+    sys.stdout.flush()
     # A program of its own takes over this process: the command line does without the web framework.
     line = [sys.executable, "-m", "sandbox.api", "--home", str(session.home.folder)]
     os.execv(sys.executable, [*line, "--host", host, "--port", str(port)])  # noqa: S606 - our own program, no shell
@@ -103,7 +138,7 @@ def serve_api(
 
 @enclave_app.command(help="在真实隔离环境内尝试逃逸 / Try to escape from the real jail")
 def doctor(context: typer.Context) -> None:
-    """Run every escape probe; exit code 3 of the enclave program means that one went through."""
+    """Run every escape probe; exit code 4 when one went through."""
     session: Session = context.obj
     done = subprocess.run(
         [sys.executable, "-m", "enclave_runner", "doctor", "--json"], capture_output=True, text=True, check=False
@@ -113,4 +148,4 @@ def doctor(context: typer.Context) -> None:
     report = json.loads(done.stdout)
     rows = [(probe["outcome"], probe["name"]) for probe in report["probes"]]
     session.table(report, "隔离自检 / jail self-test", ("outcome", "probe"), rows)
-    raise typer.Exit(0 if report["ok"] else 4)
+    raise typer.Exit(EXIT_OK if report["ok"] else EXIT_FAILED)

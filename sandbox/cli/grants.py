@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import PURPOSE, Grant, Mode, Scope
 from enclave_runner.contract.privacy import PrivacyLoss, number, to_pico_rho
 from enclave_runner.contract.signing import KeyFile, seal
-from sandbox.cli.session import Session
+from sandbox.cli.session import Session, built
 from sandbox.cli.times import end_of, start_of
 from sandbox.domain.grant import GrantRecord
 from sandbox.workflow.grants import draft_grant, get_grant, list_grants, revoke_grant, sign_grant
@@ -36,21 +37,28 @@ def draft(
 ) -> None:
     """Draft one grant; it allows nothing before an officer has signed it."""
     session: Session = context.obj
+    scopes, budgets = tuple(parse_scope(text) for text in column), tuple(parse_budget(text) for text in rho or ())
+    begin, end = start_of(since) if since else None, end_of(until)
     with session.office() as (office, actor):
         authorized = get_scenario(office, actor, scenario)
         operator = get_party(office, actor, authorized.operator_id)
-        grant = Grant(
-            grant_id=grant_id,
-            operator_id=operator.party_id,
-            operator_code=operator.credit_code,
-            scenario_id=scenario,
-            purpose=authorized.purpose,
-            modes=tuple(mode),
-            scopes=tuple(parse_scope(text) for text in column),
-            not_before=start_of(since) if since else office.clock().replace(microsecond=0),
-            deadline=end_of(until),
-            budgets=tuple(parse_budget(text) for text in rho or ()),
-            max_uses=uses,
+        now = office.clock()
+        if end <= now:  # said as the rule, before the contract's own check of the two dates
+            raise Refused("grant.expired", deadline=end.date().isoformat())
+        grant = built(
+            lambda: Grant(
+                grant_id=grant_id,
+                operator_id=operator.party_id,
+                operator_code=operator.credit_code,
+                scenario_id=scenario,
+                purpose=authorized.purpose,
+                modes=tuple(mode),
+                scopes=scopes,
+                not_before=begin or now,
+                deadline=end,
+                budgets=budgets,
+                max_uses=uses,
+            )
         )
         record = draft_grant(office, actor, grant)
     _show(session, (record,))
@@ -62,16 +70,18 @@ def parse_scope(text: str) -> Scope:
     names = tuple(name.strip() for name in columns.split(",") if name.strip())
     if not colon or not names:
         raise typer.BadParameter("write --column dataset:column,column")
-    return Scope(dataset_id=dataset_id, columns=names)
+    return built(lambda: Scope(dataset_id=dataset_id, columns=names))
 
 
 def parse_budget(text: str) -> PrivacyLoss:
     """`entity-set=ρ` as a budget; typer.BadParameter for anything else, NaN and negative numbers included."""
     entity_set, _, rho = text.partition("=")
     try:
+        if not entity_set:
+            raise ValueError("no entity set")
         return PrivacyLoss(entity_set=entity_set, pico_rho=to_pico_rho(number(rho)))
     except ValueError:
-        raise typer.BadParameter("write --rho entity-set=0.5, with a number that is not negative") from None
+        raise typer.BadParameter("write --rho entity-set=0.5, with a number from 0 to 1000000") from None
 
 
 @app.command(help="以授权官密钥签署 / Sign with the officer's key")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +11,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.job import Job, ModelJob, QueryJob
 from enclave_runner.contract.privacy import asked_budget
 from enclave_runner.contract.receipt import DPTable
 from sandbox.cli.charts import bars_of
-from sandbox.cli.session import EXIT_FAILED, EXIT_REFUSED, Session, readable
+from sandbox.cli.session import (
+    EXIT_OK,
+    Session,
+    built,
+    identifier_from_input,
+    readable,
+    report_failed,
+    report_refused,
+)
 from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.office import Actor, Office
@@ -55,8 +63,9 @@ def show_quote(
 ) -> None:
     """A quote touches no data and spends nothing."""
     session: Session = context.obj
+    job = query_job(sql, epsilon, delta)
     with session.office() as (office, actor):
-        offered = quote(office, actor, grant, QueryJob(sql=sql, budget=asked_budget(epsilon, delta)))
+        offered = quote(office, actor, grant, job)
     rows = [(m.name, m.unit, f"± {m.half_width}") for m in offered.quote.measures]
     losses = ", ".join(f"{loss.entity_set} ρ={loss.rho}" for loss in offered.quote.losses)
     title = f"报价 / quote: {losses}; {offered.quote.cells} cells; {offered.charge.unit_price_fen} fen"
@@ -69,8 +78,19 @@ def submit_sql(
 ) -> None:
     """Runs at once unless a review is asked for."""
     session: Session = context.obj
+    job = query_job(sql, epsilon, delta)
     with session.office() as (office, actor):
-        _submit_and_run(session, office, actor, grant, QueryJob(sql=sql, budget=asked_budget(epsilon, delta)), None)
+        _submit_and_run(session, office, actor, grant, job, None)
+
+
+def query_job(sql: str, epsilon: str, delta: str) -> QueryJob:
+    """The query that stands on the command line.
+
+    Raises:
+        Refused: `budget.malformed`; typer.BadParameter for a text that is empty or too long.
+    """
+    budget = asked_budget(epsilon, delta)
+    return built(lambda: QueryJob(sql=sql, budget=budget))
 
 
 @submit_app.command(
@@ -89,13 +109,8 @@ def submit_model(
     """The features come from the SELECT, in order."""
     session: Session = context.obj
     content = readable(model).read_bytes()
-    job = ModelJob(
-        sql=sql,
-        budget=asked_budget(epsilon, delta),
-        model_sha256=hashlib.sha256(content).hexdigest(),
-        output=output,
-        bins=bins,
-    )
+    budget, sha256 = asked_budget(epsilon, delta), hashlib.sha256(content).hexdigest()
+    job = built(lambda: ModelJob(sql=sql, budget=budget, model_sha256=sha256, output=output, bins=bins))
     with session.office() as (office, actor):
         _submit_and_run(session, office, actor, grant, job, content)
 
@@ -110,7 +125,7 @@ def submit_verify(
 ) -> None:
     """The identifier never stands on a command line, which other users of the machine can read."""
     session: Session = context.obj
-    subject = sys.stdin.readline().strip()
+    subject = identifier_from_input()
     with session.office() as (office, actor):
         outcome = verify(office, actor, product, subject, claim)
     show_outcome(session, outcome)
@@ -127,11 +142,18 @@ def _submit_and_run(
 
 
 def show_outcome(session: Session, outcome: Outcome) -> None:
-    """The release with its receipt; exit code 3 or 4 when there is none."""
-    session.show(outcome, lambda console: _draw_outcome(console, outcome))
-    codes = {SubmissionStatus.REFUSED: EXIT_REFUSED, SubmissionStatus.FAILED: EXIT_FAILED}
-    if outcome.submission.status in codes:
-        raise typer.Exit(codes[outcome.submission.status])
+    """The release with its receipt, or why there is none: then the exit code is 3 or 4."""
+    receipt, code = outcome.receipt, EXIT_OK
+    beside = {"submission": outcome.submission, "receipt": receipt, "charge": outcome.charge}
+    if receipt.rule is not None:
+        code = report_refused(session, Refused(receipt.rule, **receipt.facts), beside)
+    elif receipt.fault is not None:
+        code = report_failed(session, Failed("job.failed", receipt.fault), beside)
+    else:
+        session.show(outcome, lambda console: _draw_release(console, outcome))
+    if not session.as_json:
+        _draw_receipt(session.console, outcome)
+    raise typer.Exit(code)
 
 
 def _draw_outcome(console: Console, outcome: Outcome) -> None:
@@ -139,7 +161,7 @@ def _draw_outcome(console: Console, outcome: Outcome) -> None:
     if isinstance(release, DPTable):
         console.print(dp_table(release))
     elif release is not None:
-        console.print(f"[bold]{release.answer.value}[/bold]")
+        console.print(release.answer.value, style="bold")
     else:
         console.print(f"{receipt.outcome.value}: {receipt.rule or receipt.fault} {receipt.facts or ''}")
     losses = ", ".join(f"{loss.entity_set} ρ={loss.rho}" for loss in receipt.losses) or "0"
@@ -225,10 +247,20 @@ def release_get(
 
 
 def _write_release(out: Path, outcome: Outcome) -> None:
-    """Whole or not at all."""
+    """Whole or not at all.
+
+    Raises:
+        Failed: `file.unwritable`.
+    """
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise Failed("file.unwritable")
     draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    draft.write_bytes(outcome.release_bytes or b"null")
-    draft.replace(out)
+    try:
+        draft.write_bytes(outcome.release_bytes or b"null")
+        draft.replace(out)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise Failed("file.unwritable") from None
 
 
 def _show_submissions(session: Session, submissions: tuple[Submission, ...]) -> None:

@@ -5,13 +5,14 @@ Exit codes: 0 done, 2 wrong usage, 3 refused by a rule, 4 failed, 5 a log or cop
 
 from __future__ import annotations
 
-import getpass
 import sys
+import traceback
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from enclave_runner.contract.errors import Failed, Refused
 from sandbox.cli import (
@@ -27,7 +28,7 @@ from sandbox.cli import (
     products,
     scenarios,
 )
-from sandbox.cli.session import Session, report_failed, report_refused
+from sandbox.cli.session import EXIT_OK, Session, login_name, print_json, report_failed, report_refused
 from sandbox.settings import Home, default_home
 
 app = typer.Typer(
@@ -56,7 +57,7 @@ def options(
         home=Home((home or default_home()).resolve()),
         as_json=json,
         party=as_party,
-        person=person or getpass.getuser(),
+        person=person or login_name(),
     )
 
 
@@ -94,12 +95,27 @@ def hoist(arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
     given = hoist(sys.argv[1:] if arguments is None else arguments)
+    session = _fallback_session(given)
     try:
-        app(given, standalone_mode=True)
+        sys.exit(_run_for_script(given) if session.as_json else app(given))
     except Refused as refused:
-        sys.exit(report_refused(_fallback_session(given), refused))
+        sys.exit(report_refused(session, refused))
     except Failed as failed:
-        sys.exit(report_failed(_fallback_session(given), failed))
+        sys.exit(report_failed(session, failed))
+    except Exception as error:  # nobody foresaw it; its text may quote an identifier or a file's content
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        print(f"yunei: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}", file=sys.stderr)  # noqa: T201
+        sys.exit(report_failed(session, Failed("cli.unexpected")))
+
+
+def _run_for_script(given: list[str]) -> int:
+    """The exit code of a command whose every outcome, wrong usage too, is one JSON document."""
+    try:
+        code = app(given, standalone_mode=False)
+    except TyperException as wrong:
+        print_json({"usage": {"message": wrong.format_message()}})
+        return wrong.exit_code
+    return code if isinstance(code, int) else EXIT_OK
 
 
 def _fallback_session(arguments: list[str]) -> Session:

@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.rulebook import PolicyPack, Refusal
 from sandbox.settings import Home, default_home, pack_folder
 from sandbox.workflow.enclave import start_enclave
-from sandbox.workflow.office import Actor, Office, local_actor, open_office
+from sandbox.workflow.office import Actor, Office, local_actor, open_office, read_bureau_trust
 from sandbox.workflow.recover import recover
 
+T = TypeVar("T")
+NOTHING: Mapping[str, object] = MappingProxyType({})
+PIPE_WIDTH = 160
 EXIT_OK, EXIT_USAGE, EXIT_REFUSED, EXIT_FAILED, EXIT_NOT_VERIFIED = 0, 2, 3, 4, 5
+
+
+def login_name() -> str:
+    """Who is logged in; the number of the account where it has no name (a bare container)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def plain_console() -> Console:
+    """A terminal that takes names of parties and columns as they are: brackets and colons in them are no markup.
+
+    A pipe has no width: there lines are long enough for ids to stand in one piece, for grep.
+    """
+    return Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 @dataclass(frozen=True)
@@ -31,19 +55,29 @@ class Session:
     home: Home = field(default_factory=lambda: Home(default_home()))
     as_json: bool = False
     party: str = "bureau"
-    person: str = field(default_factory=getpass.getuser)
-    console: Console = field(default_factory=Console)
+    person: str = field(default_factory=login_name)
+    console: Console = field(default_factory=plain_console)
 
     @contextmanager
     def office(self) -> Iterator[tuple[Office, Actor]]:
-        """The control plane with a running enclave, and who acts."""
+        """The control plane with a running enclave, and who acts.
+
+        Raises:
+            Failed: `home.missing`, `home.incomplete`, or why the enclave or the control plane does not open.
+        """
+        read_bureau_trust(self.home)
+        if not self.home.control_db.is_file():  # opening it would make an empty one
+            raise Failed("home.incomplete")
         with start_enclave(self.home) as enclave:
             office = open_office(self.home, enclave.door)
-            if enclave.process is not None:
-                # A crash may have left tickets unsettled. With an enclave that runs already, somebody else may
-                # be between writing a ticket and sending it: that is not ours to bring home.
-                recover(office)
-            yield office, local_actor(office, self.party, self.person)
+            try:
+                if enclave.process is not None:
+                    # A crash may have left tickets unsettled. With an enclave that runs already, somebody else may
+                    # be between writing a ticket and sending it: that is not ours to bring home.
+                    recover(office)
+                yield office, local_actor(office, self.party, self.person)
+            finally:
+                office.engine.dispose()
 
     def show(self, document: object, people: Callable[[Console], None]) -> None:
         """One JSON document for scripts, or what people look at."""
@@ -72,8 +106,8 @@ def print_json(document: object) -> None:
     print(msgspec.json.format(encoded, indent=2).decode())  # noqa: T201 - this is the output
 
 
-def report_refused(session: Session, refused: Refused) -> int:
-    """Say which rule said no, under which article, and what would make it pass."""
+def report_refused(session: Session, refused: Refused, beside: Mapping[str, object] = NOTHING) -> int:
+    """Say which rule said no, under which article, and what would make it pass; `beside` goes into the document."""
     refusal = explain(session, refused)
 
     def draw(console: Console) -> None:
@@ -81,20 +115,22 @@ def report_refused(session: Session, refused: Refused) -> int:
             f"第{refusal.article}条 / art. {refusal.article}" if refusal.article != "-" else "平台规则 / platform rule"
         )
         body = f"{refusal.reason_zh}\n{refusal.remedy_zh}\n\n{refusal.reason}\n{refusal.remedy}"
-        console.print(Panel(body, title=f"拒绝 refused · {refusal.rule} · {article}", border_style="yellow"))
+        title = Text(f"拒绝 refused · {refusal.rule} · {article}")
+        console.print(Panel(Text(body), title=title, border_style="yellow"))
 
-    session.show({"refused": msgspec.to_builtins(refusal)}, draw)
+    session.show({"refused": refusal, **beside}, draw)
     return EXIT_REFUSED
 
 
-def report_failed(session: Session, failed: Failed) -> int:
-    """Say that something broke, by its opaque id, and what to do."""
+def report_failed(session: Session, failed: Failed, beside: Mapping[str, object] = NOTHING) -> int:
+    """Say that something broke, by its opaque id, and what to do; `beside` goes into the document."""
     advice = ADVICE.get(failed.code, "look the fault id up in the enclave's faults.log, or try again")
 
     def draw(console: Console) -> None:
-        console.print(Panel(f"{failed.code}\n{advice}", title=f"故障 failed · {failed.fault}", border_style="red"))
+        title = Text(f"故障 failed · {failed.fault}")
+        console.print(Panel(Text(f"{failed.code}\n{advice}"), title=title, border_style="red"))
 
-    session.show({"failed": {"code": failed.code, "fault": failed.fault, "advice": advice}}, draw)
+    session.show({"failed": {"code": failed.code, "fault": failed.fault, "advice": advice}, **beside}, draw)
     return EXIT_FAILED
 
 
@@ -102,20 +138,44 @@ ADVICE = {
     "home.missing": "make a deployment first: yunei init",
     "home.exists": "this deployment exists already; choose another --home, or use it",
     "home.busy": "another enclave runs in this home; stop it, or let this command use it through its socket",
+    "home.folder": "the home is a file, or its folder cannot be written; choose another --home",
+    "home.incomplete": "the control plane's database is missing: restore it from a backup of this deployment",
+    "job.failed": "nothing was released; what was reserved stays spent; quote the fault id to the bureau",
+    "home.unreadable": "the enclave's folder is missing or incomplete: restore it from a backup of this deployment",
     "enclave.absent": "the enclave did not start; run: yunei enclave doctor",
     "jail.absent": "this host cannot build the jail; allow user namespaces (user.max_user_namespaces > 0)",
     "jail.open": "the jail does not hold on this host, so nothing runs; run: yunei enclave doctor",
     "key.unreadable": "the key file is missing or no Ed25519 key; name it with --officer-key",
     "key.permissions": "a key file must be readable by its owner only: chmod 600",
     "file.unreadable": "check the file's name and that you may read it",
-    "catalogue.malformed": "compare the file with data/adult.toml and docs/how-to/catalogue.md",
+    "file.unwritable": "check that the folder exists and that you may write there; nothing was written",
+    "cli.unexpected": "this is a defect of the program; report the exception's name, printed on standard error",
 }
 
 
 def explain(session: Session, refused: Refused) -> Refusal:
     """The refusal's full text from the deployment's pack, or from the shipped one before there is a deployment."""
-    folder = session.home.policies if session.home.policies.is_dir() else pack_folder()
-    return PolicyPack(folder).explain(refused)
+    try:
+        return PolicyPack(session.home.policies).explain(refused)
+    except Failed:
+        return PolicyPack(pack_folder()).explain(refused)
+
+
+def built(make: Callable[[], T]) -> T:
+    """A value of the contract from what stands on the command line.
+
+    Raises:
+        typer.BadParameter: with the contract's own words, when there is no such value.
+    """
+    try:
+        return make()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def identifier_from_input() -> str:
+    """The one line on standard input; bytes that are no text come back as characters that no identifier has."""
+    return sys.stdin.buffer.readline().decode(errors="replace").replace("\ufffd", "\x00").strip()
 
 
 def readable(path: Path) -> Path:

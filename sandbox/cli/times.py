@@ -5,16 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import typer
+
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 def start_of(day: datetime) -> datetime:
-    """The first instant of that day in Shanghai, in UTC."""
-    return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=SHANGHAI).astimezone(UTC)
+    """The first instant of that day in Shanghai, in UTC; typer.BadParameter before the calendar's second day."""
+    try:
+        return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=SHANGHAI).astimezone(UTC)
+    except OverflowError:
+        raise typer.BadParameter("a day from 0001-01-02 on") from None
 
 
 def end_of(day: datetime) -> datetime:
-    """The first instant after that day in Shanghai, in UTC."""
+    """The first instant after that day in Shanghai, in UTC; typer.BadParameter as `start_of`."""
     return start_of(day) + timedelta(days=1)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
-from enclave_runner.contract.codec import decode, encode
+from enclave_runner.contract.codec import decode, digest, encode
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.merkle import Frontier, open_checkpoint
 from enclave_runner.contract.receipt import PURPOSE, Receipt
 from enclave_runner.contract.signing import PublicKey, Signed, unseal
 from enclave_runner.contract.wire import AskLog, ReceiptLog
+from sandbox.domain.audit import AuditEntry
 from sandbox.domain.submission import SubmissionStatus
 from sandbox.rules.access import Action, Record
 from sandbox.rules.rating import meter
@@ -93,6 +94,7 @@ def _verify_both(office: Office) -> AuditReport:
             _check_stored(connection, stored, log),
             _check_references(connection, log),
             _check_ledgers(connection),
+            _check_releases(connection),
             _check_invoices(connection),
         )
     return AuditReport(all(check.ok for check in checks), checks)
@@ -185,18 +187,25 @@ def _check_stored(connection: Connection, stored: tuple[StoredReceipt, ...], log
 
 def _check_references(connection: Connection, log: EnclaveLog) -> Check:
     """Every checkpoint of the receipt log that the audit log carries is one that the log really had."""
-    name, seen, since = "cross-checkpoints", 0, 0
-    while page := audit_log.entries(connection, since, PAGE):
-        since += len(page)
-        for entry in page:
-            if entry.act != "receipt.settle":
-                continue
-            seen += 1
-            size = int(entry.facts["log_size"])
-            # What was settled after the log had been fetched cannot be compared yet.
-            if size < len(log.roots) and log.roots[size] != entry.facts["log_root"]:
-                return Check(name, seen, f"the receipt log at size {size} was another one")
+    name, seen = "cross-checkpoints", 0
+    for entry in _acts(connection, "receipt.settle"):
+        seen += 1
+        size = int(entry.facts["log_size"])
+        # What was settled after the log had been fetched cannot be compared yet.
+        if size < len(log.roots) and log.roots[size] != entry.facts["log_root"]:
+            return Check(name, seen, f"the receipt log at size {size} was another one")
     return Check(name, seen)
+
+
+def _acts(connection: Connection, act: str) -> Iterator[AuditEntry]:
+    """Every audit entry of one kind of act; none where the log itself cannot be read, which is a finding of its own."""
+    since = 0
+    try:
+        while page := audit_log.entries(connection, since, PAGE):
+            since += len(page)
+            yield from (entry for entry in page if entry.act == act)
+    except Refused:
+        return
 
 
 def _check_ledgers(connection: Connection) -> Check:
@@ -216,8 +225,24 @@ def _check_ledgers(connection: Connection) -> Check:
     return Check(name, len(events))
 
 
+def _check_releases(connection: Connection) -> Check:
+    """Every release is stored as the very bytes whose digest the enclave signed."""
+    name, stored = "releases", receipts.listed(connection)
+    count = 0
+    for item in stored:
+        content = receipts.release_of(connection, item.receipt.receipt_id)
+        if (None if content is None else digest(content)) != item.receipt.release_sha256:
+            return Check(name, count, f"the release of {item.receipt.receipt_id} is missing or changed")
+        count += content is not None
+    return Check(name, count)
+
+
 def _check_invoices(connection: Connection) -> Check:
+    """Every invoice on record is there with its total, and follows from the receipts that it covers."""
     issued = INVOICES.listed(connection)
+    recorded = {entry.target: entry.facts["total_fen"] for entry in _acts(connection, "invoice.issue")}
+    if {invoice.invoice_id: str(invoice.total_fen) for invoice in issued} != recorded:
+        return Check("invoices", len(issued), "the invoices are not those that the audit log recorded")
     for invoice in issued:
         covered = receipts.named(connection, invoices.covered(connection, invoice.invoice_id))
         asked = {item.submission_id: SUBMISSIONS.get(connection, item.submission_id) for item in covered}

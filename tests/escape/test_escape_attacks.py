@@ -72,7 +72,7 @@ def test_without_any_one_layer_nothing_runs(step: str, beat: int) -> None:
 
 
 def test_the_sabotage_itself_is_what_stops_the_job(beat: int) -> None:
-    """Control: the same program without sabotage runs the same job, so the test above cannot pass for another reason."""
+    """Control: the same program without sabotage runs the same job; the test above passes for no other reason."""
     with HostileZygote() as zygote:
         assert code_of(zygote, "stubborn x", [beat], wall_seconds=1) == "job.deadline"
         assert os.pread(beat, 12, 0) != b"0".rjust(12)
@@ -178,8 +178,8 @@ def _traces(zygote: HostileZygote) -> tuple[int, int, int, int]:
     children = Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children").read_text().split()
     assert len(children) <= 1
     return (
-        len(os.listdir("/proc/self/fd")),
-        len(os.listdir(f"/proc/{zygote.pid}/fd")),
+        len(list(Path("/proc/self/fd").iterdir())),
+        len(list(Path(f"/proc/{zygote.pid}/fd").iterdir())),
         len(Path(f"/proc/{zygote.pid}/mounts").read_text().splitlines()),
         len(Path("/proc/self/mounts").read_text().splitlines()),
     )

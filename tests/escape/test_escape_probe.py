@@ -1,4 +1,4 @@
-"""Every attempt of the self-test: blocked in the jail, and possible outside, so that none is blocked for a wrong reason."""
+"""Every attempt of the self-test: blocked in the jail, possible outside: none is blocked for a wrong reason."""
 
 from __future__ import annotations
 

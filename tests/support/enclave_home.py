@@ -1,4 +1,4 @@
-"""A real enclave in a folder of its own: real keys, real home, real zygote, real jail; and orders with sensible defaults.
+"""A real enclave in a folder of its own: real keys, home, zygote and jail; and orders with sensible defaults.
 
 Nothing here stands in for a part of the enclave. `Bureau` is the outside: the two keys that the enclave trusts.
 """

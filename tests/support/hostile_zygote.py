@@ -97,7 +97,7 @@ def fill_scratch(argument: str, descriptors: list[int]) -> bytes:
     written = 0
     try:
         for number in range(64):
-            with open(f"/scratch/{number}", "wb", buffering=0) as file:
+            with Path(f"/scratch/{number}").open("wb", buffering=0) as file:
                 for _ in range(16):
                     written += file.write(b"x" * (1 << 20))
     except OSError:
@@ -157,10 +157,10 @@ def new_namespace(argument: str, descriptors: list[int]) -> bytes:
     seen = {
         "uid": os.getuid(),
         "pid": os.getpid(),
-        "root": sorted(os.listdir("/")),
+        "root": sorted(os.listdir("/")),  # noqa: PTH208
         "environment": dict(os.environ),
         "hostname": socket.gethostname(),
-        "processes": [name for name in os.listdir("/proc") if name.isdigit()],
+        "processes": [name for name in os.listdir("/proc") if name.isdigit()],  # noqa: PTH208
     }
     return json.dumps(seen).encode()
 

@@ -80,7 +80,8 @@ def stored(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[int]:
         types = ", ".join(f'"{column.name}" {SQL_TYPES[column.type]}' for column in columns)
         connection.execute(f"CREATE TABLE t ({types})")
         if rows:
-            connection.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(columns))})", [list(row) for row in rows])
+            lists = ", ".join(f"unnest(CAST(? AS {SQL_TYPES[column.type]}[]))" for column in columns)
+            connection.execute(f"INSERT INTO t SELECT {lists}", [list(cells) for cells in zip(*rows, strict=True)])
         connection.execute(f"COPY t TO '/proc/self/fd/{target}' (FORMAT parquet, USE_TMP_FILE false)")
         yield target
 
@@ -90,9 +91,7 @@ def extracted(
     spec: DatasetSpec, rows: Sequence[Row], columns: tuple[str, ...], weight_scale: int, subject: str | None = None
 ) -> Iterator[int]:
     """The extract of a stored table."""
-    order = Extraction(
-        spec=spec, columns=columns, weight_scale=weight_scale, weighted=subject is None, subject=subject
-    )
+    order = Extraction(spec=spec, columns=columns, weight_scale=weight_scale, weighted=subject is None, subject=subject)
     with stored(spec.columns, rows) as source, empty_file() as target:
         extract.run(order, [source, target])
         yield target

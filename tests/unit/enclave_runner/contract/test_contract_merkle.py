@@ -56,7 +56,9 @@ def plain_root(entries: list[bytes]) -> bytes:
 
 
 def test_known_roots() -> None:
-    assert EMPTY_ROOT.hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" == Frontier().root.hex()
+    assert (
+        EMPTY_ROOT.hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" == Frontier().root.hex()
+    )
     assert [frontier_of(LEAVES[:size]).root.hex() for size in range(1, 9)] == ROOTS
 
 
@@ -136,7 +138,14 @@ def is_refused(text: str, origin: str = ORIGIN, key: KeyFile = KEY) -> bool:
 def test_a_note_of_another_log_key_or_form_is_refused() -> None:
     assert is_refused(note(), origin="yunei.test/other")
     assert is_refused(note(), key=KeyFile(Ed25519PrivateKey.generate()))
-    for text in ("", "\n\n", note().replace("— ", "- "), note().replace("\n8\n", "\n9\n"), note()[:-10], note() + note()):
+    for text in (
+        "",
+        "\n\n",
+        note().replace("— ", "- "),
+        note().replace("\n8\n", "\n9\n"),
+        note()[:-10],
+        note() + note(),
+    ):
         assert is_refused(text)
 
 
@@ -147,7 +156,9 @@ def test_no_character_of_a_note_can_be_changed() -> None:
         assert is_refused(text[:at] + other + text[at + 1 :])
 
 
-@pytest.mark.parametrize(("origin", "size", "root"), [("", 0, bytes(32)), ("a\nb", 0, bytes(32)), ("a", -1, bytes(32)), ("a", 0, b"")])
+@pytest.mark.parametrize(
+    ("origin", "size", "root"), [("", 0, bytes(32)), ("a\nb", 0, bytes(32)), ("a", -1, bytes(32)), ("a", 0, b"")]
+)
 def test_a_checkpoint_is_well_formed(origin: str, size: int, root: bytes) -> None:
     with pytest.raises(ValueError, match="checkpoint"):
         Checkpoint(origin=origin, size=size, root=root)

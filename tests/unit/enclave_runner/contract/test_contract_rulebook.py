@@ -22,9 +22,7 @@ def test_a_refusal_is_explained_with_its_facts(tmp_path: Path) -> None:
 def test_an_unknown_rule_or_fact_loses_no_refusal(tmp_path: Path) -> None:
     pack = PolicyPack(policies_copy(tmp_path))
     assert pack.explain(Refused("no.such-rule")).rule == "no.such-rule"
-    assert "{max}" in "".join(
-        (pack.explain(Refused("grant.uses")).reason, pack.explain(Refused("grant.uses")).remedy)
-    )
+    assert "{max}" in "".join((pack.explain(Refused("grant.uses")).reason, pack.explain(Refused("grant.uses")).remedy))
 
 
 def test_a_fact_is_text_and_no_template(tmp_path: Path) -> None:

@@ -130,6 +130,11 @@ def test_a_key_that_others_can_read_or_that_is_none_is_not_opened(tmp_path: Path
 
 def test_trust_keeps_the_two_kinds_of_key_apart() -> None:
     Trust(control=(KEY.public_key,), officers=(OTHER.public_key,))
-    for control, officers in (((), TRUSTED), (TRUSTED, ()), (TRUSTED, TRUSTED), (TRUSTED, (OTHER.public_key, *TRUSTED))):
-        with pytest.raises(ValueError, match="trust|officer"):
+    for control, officers in (
+        ((), TRUSTED),
+        (TRUSTED, ()),
+        (TRUSTED, TRUSTED),
+        (TRUSTED, (OTHER.public_key, *TRUSTED)),
+    ):
+        with pytest.raises(ValueError, match=r"trust|officer"):
             Trust(control=control, officers=officers)

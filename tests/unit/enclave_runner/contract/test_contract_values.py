@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from enclave_runner.contract.dataset import Column, ColumnType, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Mode, Purpose, Scope
-from enclave_runner.contract.job import ModelJob, Question, QueryJob, VerificationJob
+from enclave_runner.contract.job import ModelJob, QueryJob, Question, VerificationJob
 from enclave_runner.contract.privacy import MAX_PICO_RHO, Budget, PrivacyLoss, asked_budget, number, to_pico_rho
 from enclave_runner.contract.ticket import Charge
 from tests.support.enclave_home import BUDGET, PEOPLE, changed, column, make_grant, verification
@@ -22,10 +22,27 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.mark.parametrize(
     "epsilon",
-    ["0", "-1", "-0", "NaN", "nan", "sNaN", "inf", "-inf", "Infinity", "1e3", "100.0001", "", "x", "1,5", "0x1", "1e999999"],
+    [
+        "0",
+        "-1",
+        "-0",
+        "NaN",
+        "nan",
+        "sNaN",
+        "inf",
+        "-inf",
+        "Infinity",
+        "1e3",
+        "100.0001",
+        "",
+        "x",
+        "1,5",
+        "0x1",
+        "1e999999",
+    ],
 )
 def test_an_unusable_epsilon_is_refused(epsilon: str) -> None:
-    with pytest.raises(ValueError, match="ε|number"):
+    with pytest.raises(ValueError, match=r"ε|number"):
         Budget(epsilon=epsilon)
     with pytest.raises(Refused) as caught:
         asked_budget(epsilon, "1e-6")
@@ -93,7 +110,8 @@ def test_a_domain_is_of_values_that_print_one_way(kind: ColumnType) -> None:
     [
         {"dataset_id": "People"}, {"dataset_id": ""}, {"dataset_id": "a/b"}, {"dataset_id": "../x"}, {"columns": ()},
         {"columns": (*PEOPLE.columns, PEOPLE.columns[0])}, {"entity_set": "a b"}, {"entity_column": "nobody"},
-        {"population_cap": 0}, {"population_cap": 2 * 10**9 + 1}, {"rows_per_entity": 0}, {"rows_per_entity": 10**6 + 1},
+        {"population_cap": 0}, {"population_cap": 2 * 10**9 + 1}, {"rows_per_entity": 0},
+        {"rows_per_entity": 10**6 + 1},
         {"rows_per_entity": 2}, {"rows_per_entity": None}, {"max_rejected_permille": -1},
         {"max_rejected_permille": 1001}, {"key_kind": KeyKind.ROW},
         {"columns": tuple(column(f"c{n}", ColumnType.TEXT) for n in range(501)), "entity_column": "c1"},
@@ -117,7 +135,7 @@ def test_a_generated_key_is_no_column_and_always_unique() -> None:
     [
         {"modes": ()}, {"scopes": ()}, {"scopes": make_grant().scopes * 2}, {"max_uses": 0}, {"max_uses": 10**9 + 1},
         {"budgets": make_grant().budgets * 2}, {"not_before": NOW, "deadline": NOW},
-        {"not_before": datetime(2026, 1, 1)}, {"deadline": datetime(2030, 1, 1)},  # noqa: DTZ001 - meant
+        {"not_before": datetime(2026, 1, 1)}, {"deadline": datetime(2030, 1, 1)},
     ],
 )  # fmt: skip
 def test_a_grant_that_breaks_a_rule_cannot_be_made(fields: dict[str, object]) -> None:
@@ -158,7 +176,8 @@ def test_sql_has_a_length(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "claim", "salt"), [("", "", "0" * 64), ("a" * 65, "", "0" * 64), ("a", "c" * 201, "0" * 64), ("a", "", "0")]
+    ("subject", "claim", "salt"),
+    [("", "", "0" * 64), ("a" * 65, "", "0" * 64), ("a", "c" * 201, "0" * 64), ("a", "", "0")],
 )
 def test_a_question_is_short_and_salted(subject: str, claim: str, salt: str) -> None:
     with pytest.raises(ValueError, match="question"):

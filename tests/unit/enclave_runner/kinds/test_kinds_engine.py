@@ -64,7 +64,9 @@ def test_running_out_of_memory_is_the_limit_and_not_an_answer() -> None:
 
 
 def test_empty_groups_are_filled_in_catalogue_order_and_coarsened_downwards() -> None:
-    with stored([column("k", ColumnType.TEXT), column("x", ColumnType.INTEGER)], [("b", -3), ("b", 0), ("z", 9)]) as file:
+    with stored(
+        [column("k", ColumnType.TEXT), column("x", ColumnType.INTEGER)], [("b", -3), ("b", 0), ("z", 9)]
+    ) as file:
         task = Aggregation(
             sql="SELECT k, sum(x), count(*) FROM extract GROUP BY k", domains=(("c", "b", "a"),), coarsenings=(2, 1)
         )

@@ -1,4 +1,4 @@
-"""Models: one row at a time, no memory between rows, silent about rows that fail, refused when they are no such thing."""
+"""Models: one row at a time, no memory between rows, silent about rows that fail; what is no model is refused."""
 
 from __future__ import annotations
 

@@ -49,7 +49,12 @@ def test_every_kind_of_task_through_one_table() -> None:
             assert answer_of(Trial(features=features, output="score"), [model]) == Vectors(vectors=())
             assert isinstance(answer_of(Trial(features=features, output="no"), [model]), Declined)
             scored = Scoring(
-                sql='SELECT "age", "_weight" FROM extract', features=features, output="score", low=0, high=100_000, bins=2
+                sql='SELECT "age", "_weight" FROM extract',
+                features=features,
+                output="score",
+                low=0,
+                high=100_000,
+                bins=2,
             )
             vectors = answer_of(scored, [extract, model])
             assert isinstance(vectors, Vectors)

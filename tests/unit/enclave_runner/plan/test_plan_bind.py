@@ -64,7 +64,11 @@ def features(sql: str, spec: DatasetSpec = EVENTS) -> BoundFeatures:
         ("SELECT COUNT(*) FROM events WHERE ungranted = 1", "grant.column", {"column": "ungranted"}),
         ("SELECT COUNT(ungranted) FROM events", "grant.column", {"column": "ungranted"}),
         ("SELECT SUM(listed) FROM events", "dataset.withheld", {"column": "listed", "basis": "第二十四条"}),
-        ("SELECT COUNT(*) FROM events WHERE listed = 1", "dataset.withheld", {"column": "listed", "basis": "第二十四条"}),
+        (
+            "SELECT COUNT(*) FROM events WHERE listed = 1",
+            "dataset.withheld",
+            {"column": "listed", "basis": "第二十四条"},
+        ),
         ("SELECT SUM(core) FROM events", "dataset.core-grade", {"column": "core"}),
         ("SELECT COUNT(*) FROM events WHERE core > 0", "dataset.core-grade", {"column": "core"}),
         ("SELECT SUM(free) FROM events", "dataset.bound-missing", {"column": "free"}),
@@ -72,14 +76,26 @@ def features(sql: str, spec: DatasetSpec = EVENTS) -> BoundFeatures:
         ("SELECT SUM(flag) FROM events", "dataset.bound-missing", {"column": "flag"}),
         ("SELECT name, COUNT(*) FROM events GROUP BY name", "dataset.domain-missing", {"column": "name"}),
         ("SELECT amount, COUNT(*) FROM events GROUP BY amount", "dataset.domain-missing", {"column": "amount"}),
-        ("SELECT COUNT(*) FROM events WHERE name > 'a'", "sql.unsupported", {"what": "ordering name", "position": "35"}),
-        ("SELECT COUNT(*) FROM events WHERE flag >= true", "sql.unsupported", {"what": "ordering flag", "position": "35"}),
+        (
+            "SELECT COUNT(*) FROM events WHERE name > 'a'",
+            "sql.unsupported",
+            {"what": "ordering name", "position": "35"},
+        ),
+        (
+            "SELECT COUNT(*) FROM events WHERE flag >= true",
+            "sql.unsupported",
+            {"what": "ordering flag", "position": "35"},
+        ),
         ("SELECT COUNT(*) FROM events WHERE amount = 'x'", "sql.constant", {"column": "amount", "position": "35"}),
         ("SELECT COUNT(*) FROM events WHERE amount = 1.5", "sql.constant", {"column": "amount", "position": "35"}),
         ("SELECT COUNT(*) FROM events WHERE money = 1.005", "sql.constant", {"column": "money", "position": "35"}),
         ("SELECT COUNT(*) FROM events WHERE day = '2023-02-30'", "sql.constant", {"column": "day", "position": "35"}),
         ("SELECT COUNT(*) FROM events WHERE flag = 1", "sql.constant", {"column": "flag", "position": "35"}),
-        ("SELECT COUNT(*) FROM events WHERE amount IN (1, 'x')", "sql.constant", {"column": "amount", "position": "35"}),
+        (
+            "SELECT COUNT(*) FROM events WHERE amount IN (1, 'x')",
+            "sql.constant",
+            {"column": "amount", "position": "35"},
+        ),
     ],
 )
 def test_what_is_refused(sql: str, rule: str, facts: dict[str, str]) -> None:
@@ -143,7 +159,10 @@ def test_only_the_columns_that_are_used_are_extracted() -> None:
 
 
 @given(
-    st.integers(1, 2 * 10**9), st.integers(1, 10**6), st.integers(-MAX_MAGNITUDE, MAX_MAGNITUDE), st.integers(0, MAX_MAGNITUDE)
+    st.integers(1, 2 * 10**9),
+    st.integers(1, 10**6),
+    st.integers(-MAX_MAGNITUDE, MAX_MAGNITUDE),
+    st.integers(0, MAX_MAGNITUDE),
 )
 def test_cells_and_noise_stay_inside_64_bits_whatever_is_declared(cap: int, rows: int, low: int, width: int) -> None:
     high = min(low + width, MAX_MAGNITUDE)

@@ -53,7 +53,8 @@ REFUSED = {
     "SELECT COUNT(*) FROM t EXCEPT SELECT 1": 1, "PIVOT t ON a": 1, "EXPORT DATABASE 'x'": None,
     # sources
     "SELECT COUNT(*)": None, "SELECT COUNT(*) FROM t, u": None, "SELECT COUNT(*) FROM t JOIN u USING (a)": None,
-    "SELECT COUNT(*) FROM t CROSS JOIN u": None, "SELECT COUNT(*) FROM t AS x": None, "SELECT COUNT(*) FROM main.t": None,
+    "SELECT COUNT(*) FROM t CROSS JOIN u": None, "SELECT COUNT(*) FROM t AS x": None,
+    "SELECT COUNT(*) FROM main.t": None,
     "SELECT COUNT(*) FROM a.b.t": None, "SELECT COUNT(*) FROM (SELECT * FROM t)": None,
     "SELECT COUNT(*) FROM read_csv('/etc/passwd')": None, "SELECT COUNT(*) FROM read_parquet('x')": None,
     "SELECT COUNT(*) FROM query_table('t')": None, "SELECT COUNT(*) FROM t TABLESAMPLE 10%": None,
@@ -70,10 +71,12 @@ REFUSED = {
     "SELECT STDDEV(x) FROM t": None, "SELECT BIT_XOR(x) FROM t": None, "SELECT COUNT(DISTINCT x) FROM t": None,
     "SELECT SUM(DISTINCT x) FROM t": None, "SELECT COUNT(x, y) FROM t": None, "SELECT COUNT() FROM t": None,
     "SELECT COUNT(1) FROM t": None, "SELECT SUM(x + 1) FROM t": 12, "SELECT SUM(x * y) FROM t": None,
-    "SELECT SUM(1) FROM t": None, "SELECT SUM(CASE WHEN x > 1 THEN 1 END) FROM t": None, "SELECT SUM(x::INT) FROM t": None,
+    "SELECT SUM(1) FROM t": None, "SELECT SUM(CASE WHEN x > 1 THEN 1 END) FROM t": None,
+    "SELECT SUM(x::INT) FROM t": None,
     "SELECT COUNT(*) + 1 FROM t": None, "SELECT COUNT(*) / SUM(x) FROM t": None, "SELECT COUNT(*) OVER () FROM t": None,
     "SELECT SUM(x) OVER (PARTITION BY a) FROM t": None, "SELECT COUNT(*) FILTER (WHERE x > 1) FROM t": None,
-    "SELECT COUNT(x ORDER BY y) FROM t": None, "SELECT SUM(t.x) FROM t": None, "SELECT COUNT(* EXCLUDE (x)) FROM t": None,
+    "SELECT COUNT(x ORDER BY y) FROM t": None, "SELECT SUM(t.x) FROM t": None,
+    "SELECT COUNT(* EXCLUDE (x)) FROM t": None,
     "SELECT error('x') FROM t": None, "SELECT random() FROM t": None, "SELECT now() FROM t": None,
     "SELECT current_setting('x') FROM t": None, "SELECT nextval('s') FROM t": None, "SELECT hash(x) FROM t": None,
     "SELECT (SELECT COUNT(*) FROM t) FROM t": None, "SELECT COUNT(*), COUNT(*) FROM t": None,
@@ -83,23 +86,27 @@ REFUSED = {
     f"{N} LIMIT 1": None, f"{N} OFFSET 1": None, f"{N} ORDER BY 1": None, f"{N} GROUP BY a HAVING COUNT(*) > 1": None,
     f"{N} QUALIFY ROW_NUMBER() OVER () = 1": None, f"{N} GROUP BY ALL": None, f"{N} GROUP BY 1": None,
     f"{N} GROUP BY ROLLUP (a)": None, f"{N} GROUP BY CUBE (a)": None, f"{N} GROUP BY GROUPING SETS ((a))": None,
-    f"{N} GROUP BY a, a": None, f"{N} GROUP BY lower(a)": None, f"{N} GROUP BY (a, b)": None, f"{N} GROUP BY x % 10": None,
+    f"{N} GROUP BY a, a": None, f"{N} GROUP BY lower(a)": None, f"{N} GROUP BY (a, b)": None,
+    f"{N} GROUP BY x % 10": None,
     f"{N} WINDOW w AS (ORDER BY x)": None, f"{N} FOR UPDATE": None, "SELECT TOP 5 COUNT(*) FROM t": None,
     "SELECT COUNT(*) INTO u FROM t": None,
     # conditions
     f"{N} WHERE x": None, f"{N} WHERE TRUE": None, f"{N} WHERE x = 1 OR y = 2": None, f"{N} WHERE NOT x = 1": None,
     f"{N} WHERE x IS NULL": None, f"{N} WHERE x = NULL": None, f"{N} WHERE x = y": None, f"{N} WHERE 5 < 6": None,
     f"{N} WHERE x + 1 = 2": 30, f"{N} WHERE lower(x) = 'a'": None, f"{N} WHERE x LIKE 'a%'": None,
-    f"{N} WHERE x ~ 'a'": None, f"{N} WHERE x SIMILAR TO 'a'": None, f"{N} WHERE x NOT IN (1)": None, f"{N} WHERE x IN ()": None,
+    f"{N} WHERE x ~ 'a'": None, f"{N} WHERE x SIMILAR TO 'a'": None, f"{N} WHERE x NOT IN (1)": None,
+    f"{N} WHERE x IN ()": None,
     f"{N} WHERE x IN (SELECT 1)": None, f"{N} WHERE EXISTS (SELECT 1)": None, f"{N} WHERE x = (SELECT 1)": None,
     f"{N} WHERE x = ANY ([1])": None, f"{N} WHERE x = 1 + 1": None, f"{N} WHERE x = error('x')": None,
     f"{N} WHERE x NOT BETWEEN 1 AND 2": None, f"{N} WHERE x BETWEEN SYMMETRIC 2 AND 1": None, f"{N} WHERE x = $1": None,
-    f"{N} WHERE x = ?": None, f"{N} WHERE t.x = 1": None, f"{N} WHERE x = CAST('1' AS INT)": None, f"{N} WHERE x = -y": None,
+    f"{N} WHERE x = ?": None, f"{N} WHERE t.x = 1": None, f"{N} WHERE x = CAST('1' AS INT)": None,
+    f"{N} WHERE x = -y": None,
     f"{N} WHERE 1 / x = 1": None, f"{N} WHERE (a, b) = (1, 2)": None, f"{N} WHERE x IS DISTINCT FROM 1": None,
     f"{N} WHERE a = 1 XOR b = 1": None, f"{N} WHERE x IN ({', '.join('1' for _ in range(1001))})": None,
     # broken text
     "SELECT": None, "SELECT COUNT(* FROM t": None, "SELECT 'a FROM t": None, "SELECT COUNT(*) AS FROM t": None,
-    "SELECT COUNT(*) FROM t WHERE": None, "(" * 3000 + "SELECT 1" + ")" * 3000: None, "/*": None, "SELECT 1e FROM": None,
+    "SELECT COUNT(*) FROM t WHERE": None, "(" * 3000 + "SELECT 1" + ")" * 3000: None, "/*": None,
+    "SELECT 1e FROM": None,
 }  # fmt: skip
 
 
@@ -148,15 +155,77 @@ def test_a_plan_in_full() -> None:
 def test_features_are_plain_columns() -> None:
     plan = parse_features("SELECT a, b FROM t WHERE c = 1")
     assert ([item.column for item in plan.columns], plan.filters[0].column) == (["a", "b"], "c")
-    for sql in ("SELECT * FROM t", "SELECT a, a FROM t", "SELECT a + 1 FROM t", "SELECT COUNT(*) FROM t", "SELECT a AS b FROM t",
-                "SELECT a FROM t GROUP BY a", "SELECT a FROM t LIMIT 5", "SELECT 1 FROM t", "SELECT a FROM t ORDER BY a"):  # fmt: skip
+    for sql in (
+        "SELECT * FROM t", "SELECT a, a FROM t", "SELECT a + 1 FROM t", "SELECT COUNT(*) FROM t", "SELECT 1 FROM t",
+        "SELECT a AS b FROM t", "SELECT a FROM t GROUP BY a", "SELECT a FROM t LIMIT 5", "SELECT a FROM t ORDER BY a",
+    ):  # fmt: skip
         with pytest.raises(Refused):
             parse_features(sql)
 
 
 WORDS = st.sampled_from(
-    "SELECT COUNT(*) FROM t WHERE x = 1 AND GROUP BY a , ( ) SUM(x) IN BETWEEN 'q' -1 ; WITH AS NOT OR NULL CASE WHEN "
-    "END OVER FILTER LIMIT DATE CAST [ ] { } $1 ? :: -> \\ \" ' /* -- @ . * % | & ^ ~ ! 0x1 1e9 PIVOT QUALIFY".split()
+    [
+        "SELECT",
+        "COUNT(*)",
+        "FROM",
+        "t",
+        "WHERE",
+        "x",
+        "=",
+        "1",
+        "AND",
+        "GROUP",
+        "BY",
+        "a",
+        ",",
+        "(",
+        ")",
+        "SUM(x)",
+        "IN",
+        "BETWEEN",
+        "'q'",
+        "-1",
+        ";",
+        "WITH",
+        "AS",
+        "NOT",
+        "OR",
+        "NULL",
+        "CASE",
+        "WHEN",
+        "END",
+        "OVER",
+        "FILTER",
+        "LIMIT",
+        "DATE",
+        "CAST",
+        "[",
+        "]",
+        "{",
+        "}",
+        "$1",
+        "?",
+        "::",
+        "->",
+        "\\",
+        '"',
+        "'",
+        "/*",
+        "--",
+        "@",
+        ".",
+        "*",
+        "%",
+        "|",
+        "&",
+        "^",
+        "~",
+        "!",
+        "0x1",
+        "1e9",
+        "PIVOT",
+        "QUALIFY",
+    ]
 )
 
 

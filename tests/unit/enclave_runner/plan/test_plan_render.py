@@ -39,9 +39,10 @@ def test_the_text_of_a_table_in_full() -> None:
     assert render_table(bound(sql, PEOPLE)) == (
         'SELECT CAST("sex" AS VARCHAR), coalesce(sum(CAST("_weight" AS HUGEINT)), CAST(0 AS HUGEINT)), '
         'coalesce(sum(CAST(CASE WHEN "income" IS NULL THEN CAST(0 AS BIGINT) ELSE greatest(least("income", '
-        'CAST(100000 AS BIGINT)), CAST(0 AS BIGINT)) END AS HUGEINT) * CAST("_weight" AS HUGEINT)), CAST(0 AS HUGEINT)) '
+        'CAST(100000 AS BIGINT)), CAST(0 AS BIGINT)) END AS HUGEINT) * CAST("_weight" AS HUGEINT)), '
+        "CAST(0 AS HUGEINT)) "
         "FROM extract WHERE CAST(\"sex\" AS VARCHAR) IN ('男', '女', '未知') AND \"age\" >= CAST(18 AS BIGINT) "
-        "AND CAST(\"active\" AS VARCHAR) = 'true' GROUP BY CAST(\"sex\" AS VARCHAR)"
+        'AND CAST("active" AS VARCHAR) = \'true\' GROUP BY CAST("sex" AS VARCHAR)'
     )
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from enclave_runner.contract.errors import Failed
-from enclave_runner.contract.wire import Reply, Request, RunJob
+from enclave_runner.contract.wire import AskOdometer, Reply, Request, RunJob
 from sandbox.api.app import create_app
 from sandbox.workflow.enclave import EnclaveDoor, SocketDoor
 from sandbox.workflow.recover import recover
@@ -35,6 +35,17 @@ class LosesAnswers:
         if isinstance(request, RunJob):
             raise Failed("enclave.lost")
         return reply
+
+
+@dataclass(frozen=True)
+class AnswersAnother:
+    """A door that answers every request with the odometer."""
+
+    door: EnclaveDoor
+
+    def call(self, request: Request, descriptor: int | None = None) -> Reply:
+        """Never what was asked."""
+        return self.door.call(AskOdometer())
 
 
 class Breaks:
@@ -82,6 +93,12 @@ def test_a_job_whose_answer_got_lost_runs_once_and_is_found_again(api: ApiWorld)
     assert found["submission"]["status"] == "released"
     assert found["submission"]["submission_id"] == waiting.json()["submission"]["submission_id"]
     assert _uses(api) == uses + 1
+
+
+def test_an_enclave_that_answers_something_else_is_a_fault(api: ApiWorld) -> None:
+    with through(api, AnswersAnother(api.world.office.enclave)) as confused:
+        assert is_problem(confused.client.get("/v1/about"), 500)
+        assert confused.client.get("/v1/health").json()["enclave"] == "absent"
 
 
 def test_a_fault_that_nobody_foresaw_tells_only_its_id(api: ApiWorld, caplog: pytest.LogCaptureFixture) -> None:

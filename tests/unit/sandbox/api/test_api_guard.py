@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 
+import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -12,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from sandbox.api import problem
 from sandbox.api.guard import JSON_BYTES, LINGER_BYTES, SECURITY_HEADERS, BodyCap, LastCatch, SecurityHeaders
@@ -119,3 +121,19 @@ def test_an_answer_that_had_begun_just_ends(base: str, caplog: pytest.LogCapture
     with caplog.at_level(logging.DEBUG), pytest.raises(httpx.RemoteProtocolError):
         httpx.get(base + "/break-off")
     assert CANARY not in caplog.text
+
+
+def test_what_is_not_http_passes_untouched() -> None:
+    """The server's own start and stop messages have no headers, no body and no answer."""
+    seen: list[Scope] = []
+
+    async def innermost(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        raise LookupError(CANARY)
+
+    async def nothing(*_: object) -> Message:
+        return {}
+
+    app = SecurityHeaders(LastCatch(BodyCap(innermost, larger={})))
+    anyio.run(app, {"type": "lifespan"}, nothing, nothing)
+    assert seen == [{"type": "lifespan"}]

@@ -5,6 +5,7 @@ import logging
 
 import msgspec
 import pytest
+from starlette.requests import Request
 
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Grant
@@ -130,3 +131,11 @@ def test_a_problem_leaves_out_what_it_does_not_say() -> None:
 
 def test_a_validation_error_without_a_place_is_about_the_whole() -> None:
     assert problem.misfit(msgspec.ValidationError(CANARY)).error == problem.FieldError("$", "not an accepted value")
+
+
+def test_an_error_of_no_known_kind_is_a_fault(pack: PolicyPack, caplog: pytest.LogCaptureFixture) -> None:
+    request = Request({"type": "http", "headers": [(b"accept-language", b"en")]})
+    response = problem.answer(pack, request, LookupError(CANARY))
+    assert (response.status_code, body_of(response)["title"]) == (500, "Internal Server Error")
+    assert CANARY not in caplog.text
+    assert caplog.messages == [f"{body_of(response)['fault']} LookupError"]

@@ -127,7 +127,7 @@ def test_a_suspended_operator_runs_nothing(bureau: Bureau, admitted: Submission)
     assert no_ticket_went_out(bureau)
 
 
-@pytest.mark.parametrize(("days", "rule"), [(90, "grant.expired"), (120, "grant.expired")])
+@pytest.mark.parametrize(("days", "rule"), [(90, "grant.expired"), (400, "grant.expired")])
 def test_an_expired_grant_runs_nothing(bureau: Bureau, admitted: Submission, days: int, rule: str) -> None:
     bureau.clock.forward(days=days)
     with refused_by(rule):

@@ -1,0 +1,78 @@
+"""The launcher: sealed memory files, and a zygote that is executed clean and gone when told."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from enclave_runner.contract.errors import Failed
+from enclave_runner.jail.launcher import Zygote, memory_file, seal_memory
+from enclave_runner.jail.profile import JailProfile
+
+
+def test_a_memory_file_holds_its_content_for_good_and_goes_with_its_descriptor() -> None:
+    with memory_file(b"content") as file:
+        assert os.pread(file.descriptor, 100, 0) == b"content"
+        for attempt in (
+            lambda: os.pwrite(file.descriptor, b"x", 0),
+            lambda: os.pwrite(file.descriptor, b"x", 100),
+            lambda: os.ftruncate(file.descriptor, 0),
+            lambda: os.ftruncate(file.descriptor, 100),
+        ):
+            with pytest.raises(PermissionError):
+                attempt()
+        assert not os.get_inheritable(file.descriptor)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(file.descriptor)
+
+
+def test_a_file_of_a_size_that_memory_never_had_can_be_empty() -> None:
+    with memory_file(b"") as file:
+        assert os.fstat(file.descriptor).st_size == 0
+
+
+def test_a_file_that_may_not_be_sealed_says_so() -> None:
+    descriptor = os.memfd_create("open")
+    with pytest.raises(PermissionError):
+        seal_memory(descriptor)
+    os.close(descriptor)
+
+
+def test_the_zygote_has_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YUNEI_SECRET", "canary")
+    descriptor = os.memfd_create("ours")
+    os.set_inheritable(descriptor, True)
+    with Zygote() as zygote:
+        deadline = time.monotonic() + 20
+        while b"enclave_runner.kinds" not in Path(f"/proc/{zygote.pid}/cmdline").read_bytes():
+            assert time.monotonic() < deadline
+        assert b"canary" not in Path(f"/proc/{zygote.pid}/environ").read_bytes()
+        open_files = [str(path.readlink()) for path in Path(f"/proc/{zygote.pid}/fd").iterdir()]
+        assert not [name for name in open_files if "ours" in name]
+        assert Path(f"/proc/{zygote.pid}/cwd").readlink() == Path("/")
+        assert zygote.is_alive
+    os.close(descriptor)
+
+
+def test_a_closed_zygote_takes_no_orders() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    zygote = Zygote()
+    zygote.close()
+    assert not zygote.is_alive
+    for _ in range(3):
+        with pytest.raises(Failed) as caught:
+            zygote.run(b"task", [], JailProfile())
+        assert caught.value.code == "jail.zygote-gone"
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_task_that_is_none_breaks_its_worker_and_no_more() -> None:
+    with Zygote() as zygote:
+        for _ in range(2):
+            with pytest.raises(Failed) as caught:
+                zygote.run(b"no task at all", [], JailProfile())
+            assert caught.value.code == "job.broken"
+        assert zygote.is_alive

@@ -1,0 +1,145 @@
+"""Home and limits: private, of one process, never half-made, and no start on anything missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.rulebook import PolicyPack
+from enclave_runner.supervisor.enclave import open_enclave
+from enclave_runner.supervisor.home import EnclaveHome, create_home, lock_home, read_trust
+from enclave_runner.supervisor.limits import read_limits
+from tests.support.enclave_home import POLICIES, Bureau, make_bureau, policies_copy
+
+
+@pytest.fixture
+def bureau(tmp_path: Path) -> Bureau:
+    return make_bureau(tmp_path)
+
+
+def start_code(home: EnclaveHome) -> str:
+    with pytest.raises(Failed) as caught, open_enclave(home):
+        pass
+    return caught.value.code
+
+
+def test_a_home_is_for_its_owner_alone(bureau: Bureau) -> None:
+    modes = {path.relative_to(bureau.home.folder).as_posix(): path.stat().st_mode & 0o777 for path in bureau.home.folder.rglob("*")}  # fmt: skip  # noqa: E501
+    assert bureau.home.folder.stat().st_mode & 0o777 == 0o700
+    assert modes.pop("policies") == 0o700
+    assert set(modes.values()) == {0o600}
+    assert {"receipt.key", "pseudonym.key", "trust.json", "policies/limits.toml", "policies/rules.toml"} <= set(modes)
+
+
+def test_a_home_is_made_once_and_two_homes_share_no_key(bureau: Bureau, tmp_path: Path) -> None:
+    before = bureau.home.receipt_key.read_bytes()
+    with pytest.raises(Failed) as caught:
+        create_home(bureau.home, read_trust(bureau.home), POLICIES)
+    assert caught.value.code == "home.exists"
+    assert bureau.home.receipt_key.read_bytes() == before
+    other = EnclaveHome(tmp_path / "other")
+    create_home(other, read_trust(bureau.home), POLICIES)
+    assert other.receipt_key.read_bytes() != before
+    assert other.pseudonym_key.read_bytes() != bureau.home.pseudonym_key.read_bytes()
+
+
+@pytest.mark.parametrize("pack", ["nowhere", "broken", "limitless"])
+def test_nothing_is_made_of_a_pack_that_cannot_be_read(bureau: Bureau, tmp_path: Path, pack: str) -> None:
+    (tmp_path / "again").mkdir()
+    folder = policies_copy(tmp_path / "again")
+    if pack == "broken":
+        (folder / "rules.toml").write_text("not toml at all")
+    if pack == "limitless":
+        (folder / "limits.toml").write_text("[privacy]\n")
+    home = EnclaveHome(tmp_path / "new")
+    with pytest.raises(Failed) as caught:
+        create_home(home, read_trust(bureau.home), tmp_path / "nowhere" if pack == "nowhere" else folder)
+    assert caught.value.code.startswith("policy.")
+    assert not home.folder.exists()
+
+
+def test_one_process_at_a_time(bureau: Bureau, tmp_path: Path) -> None:
+    held = lock_home(bureau.home)
+    with pytest.raises(Failed) as caught:
+        lock_home(bureau.home)
+    assert caught.value.code == "home.busy"
+    os.close(held)
+    os.close(lock_home(bureau.home))
+    with pytest.raises(Failed) as caught:
+        lock_home(EnclaveHome(tmp_path / "nowhere"))
+    assert caught.value.code == "home.unreadable"
+
+
+def test_no_start_without_key_trust_rules_or_limits(bureau: Bureau) -> None:
+    home = bureau.home
+    for path, code in (
+        (home.receipt_key, "key.unreadable"),
+        (home.trust, "home.unreadable"),
+        (home.policies / "rules.toml", "policy.unreadable"),
+    ):
+        aside = path.with_name("aside")
+        path.rename(aside)
+        assert start_code(home) == code
+        aside.rename(path)
+    home.receipt_key.chmod(0o644)
+    assert start_code(home) == "key.permissions"
+    home.receipt_key.chmod(0o600)
+    home.trust.write_text("{}")
+    with pytest.raises(Refused), open_enclave(home):
+        pass
+
+
+def test_no_start_without_a_jail_and_nothing_is_left_open(bureau: Bureau, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_jail(*arguments: object) -> None:
+        raise Failed("jail.absent")
+
+    monkeypatch.setattr("enclave_runner.supervisor.enclave.require_jail", no_jail)
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    assert start_code(bureau.home) == "jail.absent"
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("max_job_epsilon", '"NaN"'),
+        ("max_job_epsilon", '"inf"'),
+        ("max_job_delta", '"x"'),
+        ("lifetime_rho_default", '"Infinity"'),
+        ("resident", '"NaN"'),
+        ("max_cells", '"many"'),
+        ("memory_mb", "[1]"),
+    ],
+)
+def test_limits_that_are_no_limits_are_refused(tmp_path: Path, setting: str, value: str) -> None:
+    with pytest.raises(Failed) as caught:
+        read_limits(PolicyPack(policies_copy(tmp_path, **{setting: value})))
+    assert caught.value.code == "policy.limits"
+
+
+NEEDED = (
+    "lifetime_rho_default", "max_job_epsilon", "max_job_delta", "max_cells", "max_aggregates", "max_bytes",
+    "max_life_seconds", "wall_seconds", "import_wall_seconds", "memory_mb",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_no_setting_has_a_silent_default(tmp_path: Path, name: str) -> None:
+    """A default would be a limit that nobody set."""
+    folder = policies_copy(tmp_path)
+    lines = (folder / "limits.toml").read_text().splitlines()
+    left = [line for line in lines if not line.startswith(f"{name} = ")]
+    assert len(left) < len(lines)
+    (folder / "limits.toml").write_text("\n".join(left))
+    with pytest.raises(Failed) as caught:
+        read_limits(PolicyPack(folder))
+    assert caught.value.code == "policy.limits"
+
+
+def test_the_lifetime_of_an_unlisted_entity_set_is_the_default() -> None:
+    limits = read_limits(PolicyPack(POLICIES))
+    assert limits.lifetime("vehicle") == limits.lifetime_default > 0
+    assert limits.import_profile.file_mb << 20 == limits.import_bytes

@@ -1,0 +1,113 @@
+"""The enclave as a program: init, serve, doctor; fixed exit codes, no text but codes, a clean end on SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from enclave_runner.contract.codec import encode
+from enclave_runner.contract.signing import KeyFile
+from enclave_runner.contract.trust import Trust
+from tests.support.enclave_home import POLICIES, make_bureau
+from tests.support.enclave_process import ROOT, EnclaveProcess, command
+
+
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command(*arguments), cwd=ROOT, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+def trust_of(folder: Path) -> bytes:
+    control, officer = KeyFile.create(folder / "c.key"), KeyFile.create(folder / "o.key")
+    return encode(Trust(control=(control.public_key,), officers=(officer.public_key,)))
+
+
+def test_init_makes_a_home_that_serves_and_ends_on_sigterm(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    arguments = ("init", "--home", str(home), "--policies", str(POLICIES))
+    done = run(*arguments, stdin=trust_of(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    again = run(*arguments, stdin=encode(Trust(control=_key(tmp_path, "a"), officers=_key(tmp_path, "b"))))
+    assert (again.returncode, again.stderr) == (1, b"yunei enclave: home.exists\n")
+    with EnclaveProcess(home) as process:
+        process.wait_until_ready()
+        second = run("serve", "--home", str(home))
+        assert (second.returncode, second.stderr) == (1, b"yunei enclave: home.busy\n")
+        children = _children(process.pid)
+        assert process.end(signal.SIGTERM) == (0, b"")
+    _wait_until_gone(children)
+
+
+def _key(folder: Path, name: str) -> tuple[object, ...]:
+    return (KeyFile.create(folder / f"{name}.key").public_key,)
+
+
+def _children(pid: int) -> list[int]:
+    children = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert len(children) == 1  # the zygote
+    return children
+
+
+def _wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(_is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline, "the zygote outlived its enclave"
+        time.sleep(0.02)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_zygote_dies_with_a_killed_enclave_and_the_home_is_free_again(tmp_path: Path) -> None:
+    bureau = make_bureau(tmp_path)
+    with EnclaveProcess(bureau.home.folder) as process:
+        identity = process.wait_until_ready()
+        children = _children(process.pid)
+        process.kill()
+    _wait_until_gone(children)
+    with EnclaveProcess(bureau.home.folder) as process:
+        assert process.wait_until_ready().key == identity.key
+
+
+@pytest.mark.parametrize("stdin", [b"", b'{"control":[],"officers":[]}'])
+def test_init_without_trust_makes_nothing(tmp_path: Path, stdin: bytes) -> None:
+    done = run("init", "--home", str(tmp_path / "home"), "--policies", str(POLICIES), stdin=stdin)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"yunei enclave: refused by wire.malformed")
+    assert not (tmp_path / "home").exists()
+
+
+def test_init_without_a_pack_makes_nothing(tmp_path: Path) -> None:
+    arguments = ("init", "--home", str(tmp_path / "home"), "--policies", str(tmp_path / "nowhere"))
+    done = run(*arguments, stdin=trust_of(tmp_path))
+    assert (done.returncode, done.stderr) == (1, b"yunei enclave: policy.unreadable\n")
+    assert not (tmp_path / "home").exists()
+
+
+def test_serve_without_a_home_says_so(tmp_path: Path) -> None:
+    done = run("serve", "--home", str(tmp_path / "nowhere"))
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"yunei enclave: home.unreadable\n")
+
+
+def test_doctor_tries_every_escape() -> None:
+    done = run("doctor", "--json")
+    assert (done.returncode, done.stderr) == (0, b"")
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    assert {probe["outcome"] for probe in report["probes"]} == {"BLOCKED"}
+    assert len(report["probes"]) >= 17
+    plain = run("doctor")
+    assert plain.stdout.count(b"BLOCKED  ") == len(report["probes"])
+
+
+def test_a_wrong_command_is_refused_by_the_parser() -> None:
+    assert run("unjail").returncode == 2
+    assert run().returncode == 2
