@@ -57,6 +57,9 @@ class LastCatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 500 unless the answer had begun; then the connection simply ends."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         begun = False
 
         async def watch(message: Message) -> None:
@@ -68,7 +71,7 @@ class LastCatch:
             await self._app(scope, receive, watch)
         except Exception as error:
             failed = problem.unexpected(error)
-            if scope["type"] != "http" or begun:
+            if begun:
                 return
             language = preferred(Headers(scope=scope).get("accept-language"))
             await problem.of_fault(failed, language)(scope, receive, send)

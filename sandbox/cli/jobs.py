@@ -156,14 +156,15 @@ def show_outcome(session: Session, outcome: Outcome) -> None:
     raise typer.Exit(code)
 
 
-def _draw_outcome(console: Console, outcome: Outcome) -> None:
-    receipt, release = outcome.receipt, outcome.release
-    if isinstance(release, DPTable):
-        console.print(dp_table(release))
-    elif release is not None:
-        console.print(release.answer.value, style="bold")
-    else:
-        console.print(f"{receipt.outcome.value}: {receipt.rule or receipt.fault} {receipt.facts or ''}")
+def _draw_release(console: Console, outcome: Outcome) -> None:
+    if isinstance(outcome.release, DPTable):
+        console.print(dp_table(outcome.release))
+    elif outcome.release is not None:
+        console.print(outcome.release.answer.value, style="bold")
+
+
+def _draw_receipt(console: Console, outcome: Outcome) -> None:
+    receipt = outcome.receipt
     losses = ", ".join(f"{loss.entity_set} ρ={loss.rho}" for loss in receipt.losses) or "0"
     console.print(
         f"回执 / receipt {receipt.receipt_id} #{receipt.sequence} · loss {losses} · "

@@ -1,7 +1,7 @@
 """The model of the demo: an operator's own work, done outside the enclave on its own copy of the public census file.
 
-`python -m sandbox.pilot.model CENSUS OUT` trains a logistic regression of "income above 50K" on four numbers and writes it
-as ONNX. The platform never trains; it is handed the file.
+`python -m sandbox.pilot.model CENSUS OUT` trains a logistic regression of "income above 50K" on four numbers and writes
+it as ONNX. The platform never trains; it is handed the file.
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ from sandbox.rules.admission import decide_active, decide_grant
 from sandbox.rules.rating import charge_for
 from sandbox.rules.scenario import decide_use
 from sandbox.store import audit_log, datasets, submissions, tickets
-from sandbox.store.database import writing
+from sandbox.store.database import reading, writing
 from sandbox.store.grants import GRANTS
 from sandbox.store.parties import PARTIES
 from sandbox.store.scenarios import SCENARIOS
 from sandbox.store.submissions import SUBMISSIONS, Filing
 from sandbox.workflow.office import Office, note_act
-from sandbox.workflow.settle import Outcome, settle
+from sandbox.workflow.settle import Outcome, outcome_of, settle
 from sandbox.workflow.submit import artefact_path
 
 TICKET_LIFE = timedelta(minutes=10)
@@ -54,6 +54,26 @@ def dispatch(office: Office, submission_id: str, question: bytes | None = None) 
     if signed is None:
         raise Failed("dispatch.ticket")
     return send_ticket(office, signed, question)
+
+
+def collect(office: Office, submission_id: str) -> Outcome:
+    """The outcome of a submission that was dispatched before, fetched from the enclave where it is not settled yet.
+
+    Raises:
+        Refused: `submission.unsettled` when it was never dispatched.
+        Failed: `dispatch.running` while the enclave has no receipt for it.
+    """
+    with reading(office.engine) as connection:
+        waiting = SUBMISSIONS.get(connection, submission_id).status is SubmissionStatus.DISPATCHED
+        if not waiting:
+            return outcome_of(connection, submission_id)
+        ticket = decode(tickets.of_submission(connection, submission_id).payload, Ticket)
+    reply = office.enclave.call(FetchSettlement(ticket_id=ticket.ticket_id))
+    if not isinstance(reply, Settlement):
+        raise Failed("enclave.answer")
+    if reply.receipt is None:
+        raise Failed("dispatch.running")
+    return settle(office, reply)
 
 
 def _decide(office: Office, connection: Connection, filing: Filing, record: GrantRecord) -> Decision:

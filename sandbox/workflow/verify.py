@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -29,13 +30,31 @@ from sandbox.workflow.submit import Reads, file_submission, note_refusal
 MAX_CLAIM = 200
 
 
+@dataclass(frozen=True)
+class Filed:
+    """A filed call: its submission, and the question that travels to the enclave and is stored nowhere."""
+
+    submission_id: str
+    question: bytes
+
+
 def verify(office: Office, actor: Actor, product_id: str, subject: str, claim: str) -> Outcome:
     """Ask a published product about one subject. Identifier and claim reach the enclave and are stored nowhere here.
 
     Raises:
+        Refused: as `file_question` does, and by what changed since.
+        Failed: when the enclave was lost on the way.
+    """
+    filed = file_question(office, actor, product_id, subject, claim)
+    return dispatch(office, filed.submission_id, filed.question)
+
+
+def file_question(office: Office, actor: Actor, product_id: str, subject: str, claim: str) -> Filed:
+    """File a call without running it: whoever retries can tell a call that was filed from one that was not.
+
+    Raises:
         Refused: by access, `product.not-published`, `consent.missing`, article 35's conditions, `subject.malformed`,
             `verification.claim-length`; a refusal stands in the audit log, without the subject.
-        Failed: when the enclave was lost on the way.
     """
     try:
         question = _question(subject, claim)
@@ -43,7 +62,7 @@ def verify(office: Office, actor: Actor, product_id: str, subject: str, claim: s
     except Refused as refused:
         note_refusal(office, actor, product_id, refused)
         raise
-    return dispatch(office, submission_id, encode(question))
+    return Filed(submission_id, encode(question))
 
 
 def _question(subject: str, claim: str) -> Question:

@@ -47,15 +47,26 @@ def test_the_rendered_sql_means_what_the_plan_means(case: Case) -> None:
     assert exact_vectors(case.plan, case.spec, case.rows) == interpret(case.plan, case.spec, case.rows)
 
 
-@given(cases())
-@SLOW
-def test_the_proof_holds_in_plain_integers_over_many_more_databases(case: Case) -> None:
+def proof_holds_in_plain_integers(case: Case) -> None:
     """The interpreter alone, no DuckDB: cheap enough to remove everybody in turn."""
     whole = interpret(case.plan, case.spec, case.rows)
     for entity in {row[0] for row in case.rows}:
         rest = interpret(case.plan, case.spec, tuple(row for row in case.rows if row[0] != entity))
         for item, first, second in zip(case.plan.aggregates, whole, rest, strict=True):
             assert sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) <= item.sensitivity**2
+
+
+@given(cases())
+@SLOW
+def test_the_proof_holds_in_plain_integers(case: Case) -> None:
+    proof_holds_in_plain_integers(case)
+
+
+@pytest.mark.slow
+@given(cases())
+@settings(SLOW, max_examples=3000)
+def test_the_proof_holds_in_plain_integers_over_thousands_of_databases(case: Case) -> None:
+    proof_holds_in_plain_integers(case)
 
 
 def events(bounds: tuple[int, int] = (-10, 4), rows_per_entity: int = 3, unique: bool = False) -> DatasetSpec:
@@ -76,7 +87,7 @@ def worst(count: int, amount: int = -10) -> tuple[Row, ...]:
 
 
 @pytest.mark.parametrize("sql", ["SELECT COUNT(*) FROM events", "SELECT SUM(amount) FROM events"])
-@pytest.mark.parametrize(("bound_k", "count"), [(1, 1), (3, 3), (4, 8), (5000, 5001)])
+@pytest.mark.parametrize(("bound_k", "count"), [(1, 1), (3, 3), (4, 8), (5000, 5000)])
 def test_the_bound_is_tight(sql: str, bound_k: int, count: int) -> None:
     spec = events(rows_per_entity=bound_k)
     plan = bound(sql, spec)

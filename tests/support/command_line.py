@@ -1,4 +1,4 @@
-"""The command line as its users meet it: a process of its own, or the same `main` in this process where speed counts."""
+"""The command line as its users meet it: a process of its own, or the same `main` in this process, which is quicker."""
 
 from __future__ import annotations
 

@@ -38,6 +38,19 @@ class LosesAnswers:
 
 
 @dataclass(frozen=True)
+class LosesOrders:
+    """A door through which no order ever gets."""
+
+    door: EnclaveDoor
+
+    def call(self, request: Request, descriptor: int | None = None) -> Reply:
+        """As the real door, but for orders."""
+        if isinstance(request, RunJob):
+            raise Failed("enclave.lost")
+        return self.door.call(request, descriptor)
+
+
+@dataclass(frozen=True)
 class AnswersAnother:
     """A door that answers every request with the odometer."""
 
@@ -93,6 +106,32 @@ def test_a_job_whose_answer_got_lost_runs_once_and_is_found_again(api: ApiWorld)
     assert found["submission"]["status"] == "released"
     assert found["submission"]["submission_id"] == waiting.json()["submission"]["submission_id"]
     assert _uses(api) == uses + 1
+
+
+def test_a_verification_whose_answer_got_lost_is_collected_and_paid_once(api: ApiWorld) -> None:
+    key, asked = fresh_key(), {"product_id": PRODUCT, "subject": "p1", "claim": "true"}
+    before = len(api.get("bank", "/v1/meter-events").json()["events"])
+    with through(api, LosesAnswers(api.world.office.enclave)) as losing:
+        assert is_problem(losing.post("bank", "/v1/verifications", asked, **{"Idempotency-Key": key}), 503)
+    found = api.post("bank", "/v1/verifications", asked, **{"Idempotency-Key": key})
+    assert found.status_code == 201
+    assert found.headers["idempotency-replayed"] == "true"
+    assert found.json()["release"]["answer"] == "yes"
+    assert len(api.get("bank", "/v1/meter-events").json()["events"]) == before + 1
+
+
+def test_a_verification_that_never_reached_the_enclave_is_refused_and_free(api: ApiWorld, tmp_path: Path) -> None:
+    """The question died with the first attempt: the retry uses the ticket up, and a new key asks anew."""
+    key, asked = fresh_key(), {"product_id": PRODUCT, "subject": "p1", "claim": "true"}
+    with through(api, LosesOrders(api.world.office.enclave)) as losing:
+        assert is_problem(losing.post("bank", "/v1/verifications", asked, **{"Idempotency-Key": key}), 503)
+    assert is_problem(api.post("bank", "/v1/verifications", asked, **{"Idempotency-Key": key}), 503)
+    recover(api.world.office)
+    ended = api.post("bank", "/v1/verifications", asked, **{"Idempotency-Key": key}).json()
+    assert (ended["submission"]["status"], ended["receipt"]["rule"]) == ("refused", "ticket.input")
+    events = api.get("bank", "/v1/meter-events").json()["events"]
+    assert [event["units"] for event in events if event["receipt_id"] == ended["receipt"]["receipt_id"]] == [0]
+    assert api.post("bank", "/v1/verifications", asked).json()["release"]["answer"] == "yes"
 
 
 def test_an_enclave_that_answers_something_else_is_a_fault(api: ApiWorld) -> None:
