@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from types import FrameType
 
 from enclave_runner.contract.codec import decode
 from enclave_runner.contract.errors import Failed, YuneiError
 from enclave_runner.contract.trust import Trust
+from enclave_runner.contract.wire import USERS_NAME
 from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.profile import JailProfile
 from enclave_runner.supervisor.enclave import open_enclave
 from enclave_runner.supervisor.home import EnclaveHome, create_home, lock_home
 from enclave_runner.supervisor.run import recover_open_tickets
 from enclave_runner.supervisor.selftest import probe_jail
-from enclave_runner.supervisor.service import listen, serve
+from enclave_runner.supervisor.service import Conversations, listen, serve
 
 OK, FAILED, JAIL_OPEN = 0, 1, 3
+USERS_POLL_SECONDS = 0.2
 
 
 def main() -> int:
@@ -34,7 +39,7 @@ def main() -> int:
                 create_home(EnclaveHome(arguments.home), trust, arguments.policies)
                 return OK
             case "serve":
-                return _serve(EnclaveHome(arguments.home.resolve()))
+                return _serve(EnclaveHome(arguments.home.resolve()), arguments.while_used)
             case _:
                 return _doctor(arguments.json)
     except YuneiError as error:
@@ -49,12 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="make a home; the Trust document comes on standard input")
     init.add_argument("--home", type=Path, required=True)
     init.add_argument("--policies", type=Path, required=True)
-    commands.add_parser("serve", help="serve on the home's socket").add_argument("--home", type=Path, required=True)
+    serving = commands.add_parser("serve", help="serve on the home's socket")
+    serving.add_argument("--home", type=Path, required=True)
+    serving.add_argument("--while-used", action="store_true", help="end when nobody holds the users' lock")
     commands.add_parser("doctor", help="try to escape the jail").add_argument("--json", action="store_true")
     return parser
 
 
-def _serve(home: EnclaveHome) -> int:
+def _serve(home: EnclaveHome, while_used: bool) -> int:
     lock = lock_home(home)
     try:
         with open_enclave(home) as enclave:
@@ -69,10 +76,33 @@ def _serve(home: EnclaveHome) -> int:
 
             signal.signal(signal.SIGTERM, stop)
             signal.signal(signal.SIGINT, stop)
-            serve(enclave, listener)
+            conversations = Conversations()
+            if while_used:
+                threading.Thread(target=_end_without_users, args=(home, conversations), daemon=True).start()
+            serve(enclave, listener, conversations)
     finally:
         os.close(lock)
     return OK
+
+
+def _end_without_users(home: EnclaveHome, conversations: Conversations) -> None:
+    """End the process once nobody holds the users' lock and no request is open.
+
+    The lock is kept to the last: who comes at this moment waits for it, and then finds no enclave, not half of one.
+    A user that was killed has lost its lock, but its job still runs to its receipt.
+    """
+    descriptor = os.open(home.folder / USERS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        time.sleep(USERS_POLL_SECONDS)
+        if not conversations.are_over():
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        if conversations.are_over():
+            os._exit(OK)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _doctor(as_json: bool) -> int:

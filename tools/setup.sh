@@ -46,7 +46,7 @@ if [ ! -x .venv/bin/python ]; then
   "$python" -m venv .venv
 fi
 echo "installing $(grep -c '==' "requirements/$lock.lock") pinned packages; the first time this takes about a minute"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$lock.lock"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r "requirements/$lock.lock"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 touch ".venv/$lock.stamp"
 [ "$lock" != dev ] || touch .venv/run.stamp # the dev lock holds the run lock

@@ -32,7 +32,7 @@ class KeyKind(Enum):
 
     RESIDENT_ID = "resident-id"  # GB 11643-1999, check digit mod 11-2
     CREDIT_CODE = "credit-code"  # GB 32100-2015, check character mod 31
-    OPAQUE = "opaque"  # any non-empty text
+    OPAQUE = "opaque"  # 1 to 64 printable ASCII characters without blanks: one person, one spelling
     ROW = "row"  # one row is one entity; the enclave numbers the rows itself
 
 

@@ -38,6 +38,7 @@ class Receipt(Value, frozen=True):
     `sequence` is the receipt's index in the enclave's Merkle log. `rule` names the refusing rule, `fault` the opaque
     fault.
     `release_sha256` is the digest of the released bytes; None when nothing was released. Times are whole seconds.
+    `policy_sha256` is the pack that the ticket named: under another one nothing runs.
     """
 
     receipt_id: str

@@ -15,11 +15,13 @@ from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, Value, decode, enco
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.job import Job
 from enclave_runner.contract.privacy import PrivacyLoss
-from enclave_runner.contract.receipt import Measurement
+from enclave_runner.contract.receipt import Measure, Measurement
 from enclave_runner.contract.signing import PublicKey, Signed
 
 DATASET_PURPOSE = "dataset"
 SOCKET_NAME = "enclave.sock"
+# Whoever uses an enclave holds a shared lock on this file of its home.
+USERS_NAME = "users.lock"
 
 
 class Hello(Value, frozen=True, tag="hello"):
@@ -113,14 +115,6 @@ class ImportReport(Value, frozen=True, tag="import-report"):
     source_sha256: str
 
 
-class QuotedMeasure(Value, frozen=True):
-    """Expected accuracy of one column: the half width of its 95 % interval."""
-
-    name: str
-    unit: str
-    half_width: str
-
-
 class Quote(Value, frozen=True, tag="quote-reply"):
     """What the job would spend and give. Computed from bounds and noise alone."""
 
@@ -128,7 +122,7 @@ class Quote(Value, frozen=True, tag="quote-reply"):
     columns: tuple[str, ...]
     losses: tuple[PrivacyLoss, ...]
     cells: int
-    measures: tuple[QuotedMeasure, ...]
+    measures: tuple[Measure, ...]
 
 
 class Settlement(Value, frozen=True, tag="settlement"):
@@ -245,8 +239,11 @@ def receive_request(connection: socket.socket) -> tuple[Request, int | None]:
 
 def receive_reply(connection: socket.socket) -> Reply:
     """Read one reply; a refusal or a fault of the enclave is raised here as such."""
-    head, _ = _receive_head(connection)
-    reply: Reply = decode(_receive_body(connection, head), Reply)  # type: ignore[arg-type]
+    try:
+        head, _ = _receive_head(connection)
+        reply: Reply = decode(_receive_body(connection, head), Reply)  # type: ignore[arg-type]
+    except Refused:
+        raise Failed("wire.reply") from None  # not a refusal by the enclave: nobody knows what it did
     if isinstance(reply, RefusedReply):
         raise Refused(reply.rule, **reply.facts)
     if isinstance(reply, FailedReply):

@@ -29,6 +29,7 @@ NAMESPACE_FLAGS = {
     "cgroup": syscalls.CLONE_NEWCGROUP,
 }
 ENVIRONMENT = {"LANG": "C.UTF-8", "TZ": "UTC", "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+NAMESPACE_CAP = "/proc/sys/user/max_user_namespaces"
 LOCKED_MOUNT = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
 
@@ -86,6 +87,8 @@ def enter_namespaces(profile: JailProfile) -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{INNER_UID} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{INNER_UID} {gid} 1")
+    # None below this one: in a namespace of its own a worker would have every capability again, and its own mounts.
+    Path(NAMESPACE_CAP).write_text("0")
 
 
 def build_root(profile: JailProfile) -> None:
@@ -145,6 +148,8 @@ def read_back() -> None:
         raise PermissionError("capabilities left")
     if status["NoNewPrivs"].strip() != "1":
         raise PermissionError("new privileges possible")
+    if Path(NAMESPACE_CAP).read_text().strip() != "0":
+        raise PermissionError("namespaces possible")
     if sorted(os.listdir("/")) != ["dev", "proc", "scratch"] or os.getpid() != 1:
         raise PermissionError("another root")
     interfaces = Path("/proc/net/dev").read_text().splitlines()[2:]

@@ -28,6 +28,10 @@ class Zygote:
     """A running zygote. `run` may be called from several threads."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Executed, not forked: none of the supervisor's memory, keys or descriptors is in the image. The module path
         # goes by argument, since the environment is emptied.
@@ -42,7 +46,6 @@ class Zygote:
         )
         theirs.close()
         self._orders = ours
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Zygote:
         return self
@@ -58,25 +61,33 @@ class Zygote:
         self._process.kill()
         self._process.wait()
 
-    @property
-    def pid(self) -> int:
-        """The zygote's process id on the host."""
-        return self._process.pid
+    def revive(self) -> bool:
+        """Start a new zygote where the old one has died. Whether that was needed: the new one is not proved yet."""
+        with self._lock:
+            if self.is_alive:
+                return False
+            self._orders.close()
+            self._start()
+            return True
 
     @property
     def is_alive(self) -> bool:
         """Whether orders can still be given."""
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The zygote's process id on the host."""
+        return self._process.pid
+
     def run(self, task: bytes, descriptors: list[int], profile: JailProfile) -> bytes:
         """Run one job in a fresh jail and return its raw answer, at most 8 MiB.
 
         Raises:
-            Failed: `jail.absent` when the jail could not be built (nothing ran), `job.limit` when a limit ended the
-            job,
+            Failed: `jail.absent` when the jail could not be built (nothing ran), `job.limit` when a limit ended it,
                 `job.deadline` when the wall clock did, `job.broken` for everything else. None carries text of the job.
         """
-        with memory_file(task) as task_file:
+        with MemoryFile(task) as task_file:
             result_read, result_write = os.pipe()
             status_read, status_write = os.pipe()
             try:
@@ -125,11 +136,6 @@ class MemoryFile:
 def seal_memory(descriptor: int) -> None:
     """Fix the content of a memfd for good: no holder of the descriptor, and no one who reopens it, may change it."""
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-
-
-def memory_file(content: bytes) -> MemoryFile:
-    """`content` as an anonymous file."""
-    return MemoryFile(content)
 
 
 def _await_answer(result: int, status: int, pidfd: int, wall_seconds: float) -> bytes:

@@ -19,6 +19,7 @@ import zoneinfo  # noqa: F401
 import numpy.fft
 import numpy.linalg
 import numpy.random  # noqa: F401
+import sqlglot.dialects.duckdb  # noqa: F401
 
 from enclave_runner.jail.zygote import serve
 from enclave_runner.kinds.work import work

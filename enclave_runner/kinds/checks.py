@@ -69,7 +69,7 @@ def _key_checks(spec: DatasetSpec) -> list[str]:
     tests = {
         KeyKind.RESIDENT_ID: _resident_id(key),
         KeyKind.CREDIT_CODE: _credit_code(key),
-        KeyKind.OPAQUE: f"length({key}) > 0",
+        KeyKind.OPAQUE: f"regexp_full_match({key}, '[!-~]{{1,64}}')",
     }
     rule = literal(f"{spec.entity_column}:row.key")
     missing = literal(f"{spec.entity_column}:row.missing")

@@ -14,7 +14,7 @@ def run(task: Extraction, descriptors: list[int]) -> Done:
     outputs = [quote(column) for column in task.columns]
     if task.weighted:
         outputs.append(f"{_weight(task.spec, task.weight_scale)} AS {quote(WEIGHT)}")
-    where = f" WHERE {quote(task.spec.entity_column)} = $subject" if task.subject is not None else ""
+    where = f" WHERE CAST({quote(task.spec.entity_column)} AS VARCHAR) = $subject" if task.subject is not None else ""
     select = f"SELECT {', '.join(outputs)} FROM read_parquet('{path_of(source)}'){where}"
     copy = f"COPY ({select}) TO '{path_of(target)}' (FORMAT parquet, USE_TMP_FILE false)"
     with engine() as connection:

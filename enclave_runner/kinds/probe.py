@@ -32,6 +32,7 @@ def run(task: Probe, descriptors: list[int]) -> ProbeReport:
         "signal-host": lambda: os.kill(task.host_pid, 0),
         "become-root": lambda: os.setuid(0),
         "mount": lambda: _must(libc.mount(b"none", b"/scratch", b"tmpfs", 0, None) == 0),
+        "nested-user-namespace": lambda: _must(libc.unshare(CLONE_NEWUSER) == 0),
         "run-program": lambda: subprocess.run([sys.executable, "-c", ""], check=True),
         "leaked-descriptor": lambda: _must(_open_descriptors() > 3 + 2 + len(descriptors)),
         "environment-secret": lambda: _must("YUNEI_CANARY" in os.environ or task.secret.encode() in _environ()),

@@ -16,23 +16,13 @@ import onnxruntime
 
 from enclave_runner.contract.dataset import ColumnType
 from enclave_runner.kinds.engine import engine, load_extract
+from enclave_runner.kinds.onnx_graph import UnreadableModelError, check_model
 from enclave_runner.kinds.tasks import Declined, Scoring, Trial, Vectors
 
 Feature = tuple[str, ColumnType, int]
 Cell = int | float | str | bool | date | None
 Scorer = Callable[[tuple[Cell, ...]], float]
 EPOCH = date(1970, 1, 1)
-# Operators with a state that lives across runs: the score of a row would depend on how many rows came before it, and
-# removing one person would move the score of everybody after. Names stand as they are in every serialised model.
-RANDOM_OPERATORS = (b"RandomNormal", b"RandomUniform", b"Multinomial", b"Bernoulli", b"Dropout", b"Sampling")
-
-
-class MalformedModelError(Exception):
-    """The model does not load, or does not take these features."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
 
 
 def try_model(task: Trial, descriptors: list[int]) -> Vectors | Declined:
@@ -45,7 +35,7 @@ def try_model(task: Trial, descriptors: list[int]) -> Vectors | Declined:
         scorer = _scorer(_bytes_of(descriptors[0]), task.features, task.output)
         neutral = tuple("" if kind is ColumnType.TEXT else 0 for _, kind, _ in task.features)
         scorer(neutral)
-    except MalformedModelError as error:
+    except UnreadableModelError as error:
         return Declined(rule="model.malformed", facts={"what": error.what})
     except Exception:
         return Declined(rule="model.malformed", facts={"what": "it does not score a row of these features"})
@@ -79,8 +69,7 @@ def _score(scorer: Scorer, cells: tuple[Cell, ...]) -> float | None:
 
 
 def _scorer(model: bytes, features: tuple[Feature, ...], output: str) -> Scorer:
-    if any(name in model for name in RANDOM_OPERATORS):
-        raise MalformedModelError("it draws random numbers")
+    check_model(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -88,9 +77,9 @@ def _scorer(model: bytes, features: tuple[Feature, ...], output: str) -> Scorer:
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception:
-        raise MalformedModelError("it does not load") from None
+        raise UnreadableModelError("it does not load") from None
     if output not in {item.name for item in session.get_outputs()}:
-        raise MalformedModelError(f"it has no output {output}")
+        raise UnreadableModelError(f"it has no output {output}")
     feed = _feed(session, features)
 
     def score(cells: tuple[Cell, ...]) -> float:
@@ -112,7 +101,7 @@ def _feed(
             single: np.array([[_number(c, f) for c, f in zip(cells, features, strict=True)]], dtype=np.float32)
         }
     if set(inputs) != set(names):
-        raise MalformedModelError("its inputs are not the selected columns")
+        raise UnreadableModelError("its inputs are not the selected columns")
 
     def by_name(cells: tuple[Cell, ...]) -> dict[str, np.ndarray]:
         return {

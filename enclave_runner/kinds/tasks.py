@@ -7,6 +7,7 @@ from enclave_runner.contract.codec import Value
 from enclave_runner.contract.dataset import ColumnType, DatasetSpec
 from enclave_runner.contract.job import Answer, Predicate
 from enclave_runner.contract.wire import FileFormat, Rejection
+from enclave_runner.plan.nodes import FeaturePlan, TablePlan
 
 
 class Intake(Value, frozen=True, tag="intake"):
@@ -47,6 +48,13 @@ class Lookup(Value, frozen=True, tag="lookup"):
     claim: int | str | None
 
 
+class Parsing(Value, frozen=True, tag="parsing"):
+    """Turn an operator's SQL text into a plan, away from keys and data: a text can be made slow to read."""
+
+    sql: str
+    features: bool
+
+
 class Trial(Value, frozen=True, tag="trial"):
     """Load the model (descriptor 0) and score one made-up row: no data, so that its refusals tell nothing."""
 
@@ -75,7 +83,7 @@ class Probe(Value, frozen=True, tag="probe"):
     secret: str
 
 
-Task = Probe | Intake | Extraction | Aggregation | Lookup | Trial | Scoring
+Task = Parsing | Probe | Intake | Extraction | Aggregation | Lookup | Trial | Scoring
 
 
 class IntakeAnswer(Value, frozen=True, tag="intake-answer"):
@@ -103,6 +111,18 @@ class LookupAnswer(Value, frozen=True, tag="lookup-answer"):
     answer: Answer
 
 
+class ParsedTable(Value, frozen=True, tag="parsed-table"):
+    """The plan of a DP table."""
+
+    plan: TablePlan
+
+
+class ParsedFeatures(Value, frozen=True, tag="parsed-features"):
+    """The plan of a model's inputs."""
+
+    plan: FeaturePlan
+
+
 class Declined(Value, frozen=True, tag="declined"):
     """The worker refuses by a rule, before any data could matter (a header, a malformed model)."""
 
@@ -117,4 +137,4 @@ class ProbeReport(Value, frozen=True, tag="probe-report"):
     allowed: tuple[str, ...]
 
 
-TaskAnswer = ProbeReport | IntakeAnswer | Done | Vectors | LookupAnswer | Declined
+TaskAnswer = ParsedTable | ParsedFeatures | ProbeReport | IntakeAnswer | Done | Vectors | LookupAnswer | Declined

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from enclave_runner.contract.codec import decode, encode
-from enclave_runner.kinds import aggregate, extract, intake, lookup, probe, scoring
-from enclave_runner.kinds.tasks import Aggregation, Extraction, Intake, Lookup, Probe, Scoring, Task, TaskAnswer, Trial
+from enclave_runner.kinds import aggregate, extract, intake, lookup, parsing, probe, scoring
+from enclave_runner.kinds.tasks import (
+    Aggregation,
+    Extraction,
+    Intake,
+    Lookup,
+    Parsing,
+    Probe,
+    Scoring,
+    Task,
+    TaskAnswer,
+    Trial,
+)
 
 
 def work(data: bytes, descriptors: list[int]) -> bytes:
@@ -15,6 +26,8 @@ def work(data: bytes, descriptors: list[int]) -> bytes:
 
 def _run(task: Task, descriptors: list[int]) -> TaskAnswer:
     match task:
+        case Parsing():
+            return parsing.run(task, descriptors)
         case Probe():
             return probe.run(task, descriptors)
         case Intake():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.jail.profile import JOB_UID
 
 CHUNK = 1 << 20
+ASIDE = ".aside-"
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,16 @@ class RawStore:
         """Remove an unpublished draft."""
         draft.path.unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Remove what a crash left: drafts that were never published."""
-        for path in self._folder.glob(".draft-*"):
-            path.unlink(missing_ok=True)
+    def sweep(self, published: frozenset[str]) -> None:
+        """Remove drafts that a crash left, and put aside files that no version refers to.
+
+        Aside, not away: under an old ledger that was restored they may be the newer data.
+        """
+        for path in self._folder.iterdir():
+            if path.name.startswith((".draft-", ".unnamed-")):
+                path.unlink()
+            elif path.name not in published and not path.name.startswith(ASIDE):
+                path.rename(path.with_name(ASIDE + path.name))
 
     def open(self, name: str) -> int:
         """A read-only descriptor of a published version."""
@@ -96,7 +104,11 @@ class RawStore:
             raise Failed("rawdata.missing") from None
 
     def _unnamed(self) -> int:
-        descriptor = os.open(self._folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+        try:
+            descriptor = os.open(self._folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+        except OSError:  # a file system without unnamed files (overlayfs before Linux 6.1)
+            descriptor, name = tempfile.mkstemp(prefix=".unnamed-", dir=self._folder)
+            Path(name).unlink()
         os.fchmod(descriptor, 0o644)  # a jailed reader has another uid; there is no name to find it by
         return descriptor
 

@@ -6,6 +6,7 @@ Nothing starts without keys, trust, limits and a jail that has just proved that 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from enclave_runner.supervisor.ledger import Ledger, utc_now
 from enclave_runner.supervisor.limits import Limits, read_limits
 from enclave_runner.supervisor.selftest import require_jail
 
+JOBS_AT_ONCE = 4
+
 
 @dataclass(frozen=True)
 class Enclave:
@@ -46,6 +49,17 @@ class Enclave:
     measurement: Measurement
     pseudonym_key: bytes
     clock: Callable[[], datetime]
+    jobs: threading.Semaphore  # how many jobs run at once
+    importing: threading.Lock  # imports publish one at a time, so that each sees the version before it
+
+    def require_zygote(self) -> None:
+        """A living zygote, before anything is spent; a new one has to prove its jail first.
+
+        Raises:
+            Failed: `jail.open`, `jail.absent`.
+        """
+        if self.zygote.revive():
+            require_jail(self.zygote, self.limits.job_profile)
 
     def now(self) -> datetime:
         """The time by which tickets and grants are judged; it never goes back."""
@@ -82,8 +96,9 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
     pack = PolicyPack(home.policies)
     limits = read_limits(pack)
     store = RawStore(home.rawdata)
-    store.sweep()
     with closing(Database(home.ledger)) as database, Zygote() as zygote:
+        holdings = Holdings(database)
+        store.sweep(holdings.files())
         require_jail(zygote, limits.job_profile)
         yield Enclave(
             home=home,
@@ -93,9 +108,11 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
             limits=limits,
             store=store,
             ledger=Ledger(database, key, limits.lifetime),
-            holdings=Holdings(database),
+            holdings=holdings,
             zygote=zygote,
             measurement=measure(limits.job_profile),
             pseudonym_key=home.pseudonym_key.read_bytes(),
             clock=clock,
+            jobs=threading.Semaphore(JOBS_AT_ONCE),
+            importing=threading.Lock(),
         )

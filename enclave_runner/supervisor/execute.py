@@ -17,7 +17,7 @@ from enclave_runner.supervisor.holdings import HeldVersion
 from enclave_runner.supervisor.prepare import Prepared, PreparedLookup, PreparedModel, PreparedQuery
 
 
-def execute(enclave: Enclave, prepared: Prepared, held: HeldVersion, input_sha256: str | None) -> Release:
+def execute(enclave: Enclave, prepared: Prepared, input_sha256: str | None) -> Release:
     """The released value.
 
     Raises:
@@ -25,17 +25,17 @@ def execute(enclave: Enclave, prepared: Prepared, held: HeldVersion, input_sha25
     """
     match prepared:
         case PreparedQuery():
-            return _query(enclave, prepared, held)
+            return _query(enclave, prepared)
         case PreparedModel():
-            return _model(enclave, prepared, held)
+            return _model(enclave, prepared)
         case PreparedLookup():
-            return _lookup(enclave, prepared, held, input_sha256)
+            return _lookup(enclave, prepared, input_sha256)
 
 
-def _query(enclave: Enclave, prepared: PreparedQuery, held: HeldVersion) -> Release:
+def _query(enclave: Enclave, prepared: PreparedQuery) -> Release:
     plan = prepared.plan
-    order = Extraction(spec=held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
-    with _extract(enclave, order, held) as extract:
+    order = Extraction(spec=prepared.held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
+    with _extract(enclave, order, prepared.held) as extract:
         task = Aggregation(
             sql=render_table(plan),
             domains=tuple(key.domain for key in plan.keys),
@@ -47,10 +47,10 @@ def _query(enclave: Enclave, prepared: PreparedQuery, held: HeldVersion) -> Rele
     return release_table(plan, prepared.job.budget, answer.vectors)
 
 
-def _model(enclave: Enclave, prepared: PreparedModel, held: HeldVersion) -> Release:
+def _model(enclave: Enclave, prepared: PreparedModel) -> Release:
     plan, job = prepared.plan, prepared.job
-    order = Extraction(spec=held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
-    with _extract(enclave, order, held) as extract, MemoryFile(prepared.model) as model:
+    order = Extraction(spec=prepared.held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
+    with _extract(enclave, order, prepared.held) as extract, MemoryFile(prepared.model) as model:
         task = Scoring(
             sql=render_features(plan),
             features=plan.features,
@@ -65,17 +65,17 @@ def _model(enclave: Enclave, prepared: PreparedModel, held: HeldVersion) -> Rele
     return release_histogram(plan, job.budget, answer.vectors, job.low, job.high, job.bins)
 
 
-def _lookup(enclave: Enclave, prepared: PreparedLookup, held: HeldVersion, input_sha256: str | None) -> Release:
+def _lookup(enclave: Enclave, prepared: PreparedLookup, input_sha256: str | None) -> Release:
     job = prepared.job
     order = Extraction(
-        spec=held.spec, columns=(job.attribute,), weight_scale=1, weighted=False, subject=prepared.subject
+        spec=prepared.held.spec, columns=(job.attribute,), weight_scale=1, weighted=False, subject=prepared.subject
     )
-    with _extract(enclave, order, held) as extract:
+    with _extract(enclave, order, prepared.held) as extract:
         task = Lookup(attribute=job.attribute, predicate=job.predicate, claim=prepared.claim)
         answer = enclave.work(task, [extract])
     if not isinstance(answer, LookupAnswer) or input_sha256 is None:
         raise Failed("job.answer")
-    return VerificationAnswer(answer=answer.answer, question_sha256=input_sha256, data_version=held.version)
+    return VerificationAnswer(answer=answer.answer, question_sha256=input_sha256, data_version=prepared.held.version)
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def _extract(enclave: Enclave, order: Extraction, held: HeldVersion) -> Iterator
     source = enclave.store.open(held.file)
     target = os.memfd_create("extract", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        if not isinstance(enclave.work(order, [source, target]), Done):
+        if not isinstance(enclave.work(order, [source, target], enclave.limits.extract_profile), Done):
             raise Failed("job.answer")
         seal_memory(target)
         yield target

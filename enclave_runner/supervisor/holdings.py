@@ -63,6 +63,11 @@ class Holdings:
             ).fetchall()
         return tuple(_held(row) for row in rows)
 
+    def files(self) -> frozenset[str]:
+        """The file names of every version ever published here."""
+        with self._database.transaction() as connection:
+            return frozenset(row[0] for row in connection.execute("SELECT file FROM holdings"))
+
     def listed(self) -> tuple[Holding, ...]:
         """The holdings as they are told outside."""
         return tuple(

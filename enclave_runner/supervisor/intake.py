@@ -21,13 +21,14 @@ def import_data(enclave: Enclave, order: ImportData, descriptor: int) -> ImportR
             `import.rejected`, `import.population`.
     """
     spec = unseal(order.spec, DATASET_PURPOSE, enclave.trust.officers, DatasetSpec)
-    earlier = enclave.holdings.find(spec.dataset_id)
-    if earlier is not None and _protects_others(earlier.spec, spec):
-        raise Refused("import.spec-changed", dataset=spec.dataset_id)
+    enclave.require_zygote()
     source, sha256 = enclave.store.take_source(descriptor, enclave.limits.import_bytes)
     try:
-        version = _next_version(earlier, sha256)
-        return _import_copy(enclave, order, spec, source, sha256, version)
+        with enclave.importing:
+            earlier = enclave.holdings.find(spec.dataset_id)
+            if earlier is not None and _protects_others(earlier.spec, spec):
+                raise Refused("import.spec-changed", dataset=spec.dataset_id)
+            return _import_copy(enclave, order, spec, source, sha256, _next_version(earlier, sha256))
     finally:
         os.close(source)
 

@@ -55,12 +55,13 @@ class Ledger:
         database.create(SCHEMA)
 
     def now(self, clock: datetime) -> datetime:
-        """The given time, or the latest one ever seen: a clock that is put back does not revive a ticket."""
+        """The given time, or the issue of the newest accepted ticket: a clock that is put back revives no ticket.
+
+        Only signed times are remembered. A clock that once ran ahead refuses tickets then, and not for ever.
+        """
         with self._database.transaction() as connection:
             row = connection.execute("SELECT latest FROM clock").fetchone()
-            latest = max(clock, datetime.fromisoformat(row[0])) if row else clock
-            connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (latest.isoformat(),))
-        return latest
+        return max(clock, datetime.fromisoformat(row[0])) if row else clock
 
     def open_ticket(
         self, ticket: Ticket, signed: Signed, grant: Grant, losses: tuple[PrivacyLoss, ...], now: datetime
@@ -72,6 +73,7 @@ class Ledger:
         """
         with self._database.transaction() as connection:
             self._use_nonce(connection, ticket, signed, grant.grant_id, "open", now)
+            self._remember_time(connection, ticket.issued_at)
             (uses,) = connection.execute(
                 "SELECT count(*) FROM tickets WHERE grant_id = ? AND state <> 'refused'", (grant.grant_id,)
             ).fetchone()
@@ -83,6 +85,11 @@ class Ledger:
                     "INSERT INTO losses VALUES (?, ?, ?, ?)",
                     (ticket.ticket_id, grant.grant_id, loss.entity_set, loss.pico_rho),
                 )
+
+    def _remember_time(self, connection: sqlite3.Connection, issued_at: datetime) -> None:
+        row = connection.execute("SELECT latest FROM clock").fetchone()
+        latest = max(issued_at, datetime.fromisoformat(row[0])) if row else issued_at
+        connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (latest.isoformat(),))
 
     def _use_nonce(
         self, connection: sqlite3.Connection, ticket: Ticket, signed: Signed, grant_id: str, state: str, now: datetime

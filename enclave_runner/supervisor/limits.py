@@ -25,6 +25,8 @@ class Limits(Value, frozen=True):
     import_bytes: int
     ticket_seconds: int
     job_profile: JailProfile
+    extract_profile: JailProfile
+    parse_profile: JailProfile
     import_profile: JailProfile
 
     def lifetime(self, entity_set: str) -> int:
@@ -58,6 +60,10 @@ def _limits(table: dict[str, Any]) -> Limits:
         import_bytes=int(table["import"]["max_bytes"]),
         ticket_seconds=int(table["ticket"]["max_life_seconds"]),
         job_profile=JailProfile(memory_mb=memory, wall_seconds=int(jail["wall_seconds"])),
+        parse_profile=JailProfile(memory_mb=memory, wall_seconds=int(jail["parse_wall_seconds"])),
+        extract_profile=JailProfile(
+            memory_mb=memory, wall_seconds=int(jail["wall_seconds"]), file_mb=int(jail["extract_mb"])
+        ),
         import_profile=JailProfile(
             memory_mb=memory,
             wall_seconds=int(jail["import_wall_seconds"]),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from enclave_runner.contract.codec import decode, digest
-from enclave_runner.contract.dataset import DatasetSpec
+from enclave_runner.contract.dataset import DatasetSpec, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
-from enclave_runner.contract.grant import Grant, Scope
+from enclave_runner.contract.grant import Grant, Mode, Scope
 from enclave_runner.contract.job import Job, ModelJob, Predicate, QueryJob, Question, VerificationJob
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
+from enclave_runner.contract.ticket import Charge
 from enclave_runner.egress.table import share_of
 from enclave_runner.jail.launcher import MemoryFile
-from enclave_runner.kinds.tasks import Declined, Trial
+from enclave_runner.kinds.tasks import Declined, ParsedFeatures, ParsedTable, Parsing, TaskAnswer, Trial
 from enclave_runner.plan.bind import (
     ORDERED,
     BoundFeatures,
@@ -22,37 +23,30 @@ from enclave_runner.plan.bind import (
     granted_column,
     typed_constant,
 )
-from enclave_runner.plan.parse import parse_features, parse_table
+from enclave_runner.plan.nodes import FeaturePlan, TablePlan
 from enclave_runner.supervisor.enclave import Enclave
+from enclave_runner.supervisor.holdings import HeldVersion
 
 
 @dataclass(frozen=True)
 class PreparedQuery:
     """A DP table ready to run."""
 
+    held: HeldVersion
     job: QueryJob
     plan: BoundTable
     losses: tuple[PrivacyLoss, ...]
-
-    @property
-    def dataset_id(self) -> str:
-        """The one dataset that it reads."""
-        return self.plan.dataset_id
 
 
 @dataclass(frozen=True)
 class PreparedModel:
     """A model that has scored a made-up row, with its features bound."""
 
+    held: HeldVersion
     job: ModelJob
     plan: BoundFeatures
     losses: tuple[PrivacyLoss, ...]
     model: bytes
-
-    @property
-    def dataset_id(self) -> str:
-        """The one dataset that it reads."""
-        return self.plan.dataset_id
 
 
 @dataclass(frozen=True)
@@ -60,15 +54,11 @@ class PreparedLookup:
     """A question with its claim in the attribute's own type. It costs no privacy loss: its answer is exact and
     metered."""
 
+    held: HeldVersion
     job: VerificationJob
     subject: str
     claim: int | str | None
     losses: tuple[PrivacyLoss, ...] = ()
-
-    @property
-    def dataset_id(self) -> str:
-        """The one dataset that it reads."""
-        return self.job.dataset_id
 
 
 Prepared = PreparedQuery | PreparedModel | PreparedLookup
@@ -92,37 +82,75 @@ def prepare(enclave: Enclave, grant: Grant, job: Job, attached: bytes | None) ->
 def prepare_query(enclave: Enclave, grant: Grant, job: QueryJob) -> PreparedQuery:
     """A DP table; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = parse_table(job.sql)
+    plan = _parsed_table(enclave, job.sql)
     if len(plan.aggregates) > enclave.limits.max_aggregates:
         raise Refused("sql.aggregates", max=enclave.limits.max_aggregates)
-    spec, scope = granted_dataset(enclave, grant, plan.dataset_id)
-    bound = bind_table(plan, spec, scope, enclave.limits.max_cells)
+    held, scope = granted_dataset(enclave, grant, plan.dataset_id)
+    bound = bind_table(plan, held.spec, scope, enclave.limits.max_cells)
     spent = share_of(job.budget, len(bound.aggregates)) * len(bound.aggregates)
-    return PreparedQuery(job, bound, (PrivacyLoss(entity_set=spec.entity_set, pico_rho=spent),))
+    return PreparedQuery(held, job, bound, (PrivacyLoss(entity_set=bound.entity_set, pico_rho=spent),))
 
 
-def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> tuple[BoundFeatures, tuple[PrivacyLoss, ...]]:
+@dataclass(frozen=True)
+class PreparedFeatures:
+    """A model's inputs and its loss, before there is a model."""
+
+    held: HeldVersion
+    plan: BoundFeatures
+    losses: tuple[PrivacyLoss, ...]
+
+
+def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> PreparedFeatures:
     """A model's inputs and its loss; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = parse_features(job.sql)
-    spec, scope = granted_dataset(enclave, grant, plan.dataset_id)
-    bound = bind_features(plan, spec, scope)
-    return bound, (PrivacyLoss(entity_set=spec.entity_set, pico_rho=share_of(job.budget, 1)),)
+    plan = _parsed_features(enclave, job.sql)
+    held, scope = granted_dataset(enclave, grant, plan.dataset_id)
+    bound = bind_features(plan, held.spec, scope)
+    losses = (PrivacyLoss(entity_set=bound.entity_set, pico_rho=share_of(job.budget, 1)),)
+    return PreparedFeatures(held, bound, losses)
+
+
+def _parsed_table(enclave: Enclave, sql: str) -> TablePlan:
+    answer = _parse(enclave, Parsing(sql=sql, features=False))
+    if not isinstance(answer, ParsedTable):
+        raise Failed("job.answer")
+    return answer.plan
+
+
+def _parsed_features(enclave: Enclave, sql: str) -> FeaturePlan:
+    answer = _parse(enclave, Parsing(sql=sql, features=True))
+    if not isinstance(answer, ParsedFeatures):
+        raise Failed("job.answer")
+    return answer.plan
+
+
+def _parse(enclave: Enclave, task: Parsing) -> TaskAnswer:
+    """Reading the text touches no data, so its refusals may say all: `sql.…` with a position, `sql.slow`."""
+    try:
+        answer = enclave.work(task, [], enclave.limits.parse_profile)
+    except Failed as failed:
+        if failed.code in ("job.deadline", "job.limit"):
+            raise Refused("sql.slow") from None
+        raise
+    if isinstance(answer, Declined):
+        raise Refused(answer.rule, **answer.facts)
+    return answer
 
 
 def _prepare_model(enclave: Enclave, grant: Grant, job: ModelJob, model: bytes | None) -> PreparedModel:
-    bound, losses = prepare_features(enclave, grant, job)
+    features = prepare_features(enclave, grant, job)
     if model is None or digest(model) != job.model_sha256:
         raise Refused("model.digest")
     with MemoryFile(model) as file:
-        answer = enclave.work(Trial(features=bound.features, output=job.output), [file.descriptor])
+        answer = enclave.work(Trial(features=features.plan.features, output=job.output), [file.descriptor])
     if isinstance(answer, Declined):
         raise Refused(answer.rule, **answer.facts)
-    return PreparedModel(job, bound, losses, model)
+    return PreparedModel(features.held, job, features.plan, features.losses, model)
 
 
 def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attached: bytes | None) -> PreparedLookup:
-    spec, scope = granted_dataset(enclave, grant, job.dataset_id)
+    held, scope = granted_dataset(enclave, grant, job.dataset_id)
+    spec = held.spec
     if spec.column(job.attribute) is None:
         raise Refused("verification.attribute", column=job.attribute)
     column = granted_column(job.attribute, 1, spec, scope)
@@ -138,11 +166,17 @@ def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attach
             claim = typed_constant(question.claim, column)
         except ValueError:
             raise Refused("verification.claim", column=column.name) from None
-    return PreparedLookup(job, question.subject, claim)
+    return PreparedLookup(held, job, canonical_key(question.subject, spec), claim)
 
 
-def granted_dataset(enclave: Enclave, grant: Grant, dataset_id: str) -> tuple[DatasetSpec, Scope]:
-    """The spec of a held dataset and its scope in the grant.
+def canonical_key(subject: str, spec: DatasetSpec) -> str:
+    """An identifier as the raw table spells it: people type the check character of a number in either case."""
+    standard = spec.key_kind in (KeyKind.RESIDENT_ID, KeyKind.CREDIT_CODE)
+    return subject.strip().upper() if standard else subject.strip()
+
+
+def granted_dataset(enclave: Enclave, grant: Grant, dataset_id: str) -> tuple[HeldVersion, Scope]:
+    """The newest held version of a dataset and its scope in the grant.
 
     Raises:
         Refused: `grant.dataset`, `dataset.unknown`.
@@ -153,7 +187,7 @@ def granted_dataset(enclave: Enclave, grant: Grant, dataset_id: str) -> tuple[Da
     held = enclave.holdings.find(dataset_id)
     if held is None:
         raise Refused("dataset.unknown", dataset=dataset_id)
-    return held.spec, scope
+    return held, scope
 
 
 def check_budget(enclave: Enclave, budget: Budget) -> None:
@@ -166,6 +200,20 @@ def check_budget(enclave: Enclave, budget: Budget) -> None:
         raise Refused("budget.cap", max=f"ε = {enclave.limits.max_epsilon}")
     if number(budget.delta) > enclave.limits.max_delta:
         raise Refused("budget.cap", max=f"δ = {enclave.limits.max_delta}")
+
+
+def check_charge(enclave: Enclave, grant: Grant, mode: Mode, charge: Charge) -> None:
+    """The price tag must be the pack's for that use and purpose: free or paid is not the control plane's to say.
+
+    Raises:
+        Refused: `ticket.charge`.
+    """
+    for tariff_id, tariff in enclave.pack.table("tariffs.toml").items():
+        if (tariff["mode"], tariff["purpose"]) == (mode.value, grant.purpose.value):
+            expected = (tariff_id, tariff["unit_price_fen"], tariff["legal_basis"])
+            if (charge.tariff_id, charge.unit_price_fen, charge.legal_basis) == expected:
+                return
+    raise Refused("ticket.charge", mode=mode.value, purpose=grant.purpose.value)
 
 
 def check_model_size(enclave: Enclave, size: int) -> None:

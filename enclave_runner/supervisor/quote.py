@@ -5,9 +5,8 @@ from __future__ import annotations
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import PURPOSE, Grant
 from enclave_runner.contract.job import ModelJob, QueryJob
-from enclave_runner.contract.receipt import Measure
 from enclave_runner.contract.signing import unseal
-from enclave_runner.contract.wire import AskQuote, Quote, QuotedMeasure
+from enclave_runner.contract.wire import AskQuote, Quote
 from enclave_runner.egress.table import expected_measures, histogram_measure
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.prepare import granted_dataset, prepare_features, prepare_query
@@ -22,25 +21,21 @@ def quote_job(enclave: Enclave, ask: AskQuote) -> Quote:
         case QueryJob() as job:
             query = prepare_query(enclave, grant, job)
             return Quote(
-                dataset_id=query.dataset_id,
+                dataset_id=query.plan.dataset_id,
                 columns=query.plan.columns,
                 losses=query.losses,
                 cells=query.plan.cells,
-                measures=_shown(expected_measures(query.plan, job.budget)),
+                measures=expected_measures(query.plan, job.budget),
             )
         case ModelJob() as job:
-            plan, losses = prepare_features(enclave, grant, job)
+            features = prepare_features(enclave, grant, job)
             return Quote(
-                dataset_id=plan.dataset_id,
-                columns=plan.columns,
-                losses=losses,
+                dataset_id=features.plan.dataset_id,
+                columns=features.plan.columns,
+                losses=features.losses,
                 cells=job.bins,
-                measures=_shown((histogram_measure(plan, job.budget),)),
+                measures=(histogram_measure(features.plan, job.budget),),
             )
         case job:
             granted_dataset(enclave, grant, job.dataset_id)
             return Quote(dataset_id=job.dataset_id, columns=(job.attribute,), losses=(), cells=1, measures=())
-
-
-def _shown(measures: tuple[Measure, ...]) -> tuple[QuotedMeasure, ...]:
-    return tuple(QuotedMeasure(name=item.name, unit=item.unit, half_width=item.half_width) for item in measures)

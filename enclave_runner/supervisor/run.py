@@ -14,7 +14,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, digest, encode
+from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, decode, digest, encode
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
 from enclave_runner.contract.grant import Grant
@@ -27,7 +27,7 @@ from enclave_runner.contract.wire import Settlement
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.execute import execute
 from enclave_runner.supervisor.holdings import HeldVersion
-from enclave_runner.supervisor.prepare import Prepared, check_model_size, prepare
+from enclave_runner.supervisor.prepare import Prepared, check_charge, check_model_size, prepare
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None) -> Sett
     order = _verify(enclave, signed)
     now = enclave.now()
     try:
+        enclave.require_zygote()
         attached = _admit(enclave, order, descriptor, now)
         prepared = prepare(enclave, order.grant, order.ticket.job, attached)
-        held = _pinned_version(enclave, order.ticket, prepared)
+        _check_version(order.ticket, prepared.held)
         enclave.ledger.open_ticket(order.ticket, signed, order.grant, prepared.losses, now)
     except Refused as refused:
         if refused.rule == "ticket.replayed":
@@ -59,7 +60,7 @@ def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None) -> Sett
     except Failed as failed:
         enclave.note_fault(failed, order.ticket.ticket_id)
         return _settle_unopened(enclave, order, failed, now)
-    return _execute(enclave, order, prepared, held)
+    return _execute(enclave, order, prepared)
 
 
 def _verify(enclave: Enclave, signed: Signed) -> Order:
@@ -83,6 +84,7 @@ def _admit(enclave: Enclave, order: Order, descriptor: int | None, now: datetime
         raise Refused("grant.expired", deadline=grant.deadline.date().isoformat())
     if ticket.job.mode not in grant.modes:
         raise Refused("grant.mode", mode=ticket.job.mode.value)
+    check_charge(enclave, grant, ticket.job.mode, ticket.charge)
     return _attached(enclave, ticket, descriptor)
 
 
@@ -102,18 +104,16 @@ def _attached(enclave: Enclave, ticket: Ticket, descriptor: int | None) -> bytes
     return content
 
 
-def _pinned_version(enclave: Enclave, ticket: Ticket, prepared: Prepared) -> HeldVersion:
-    """The held version that the ticket names, which must still be the newest."""
-    held = enclave.holdings.find(prepared.dataset_id)
-    if held is None or ticket.data_versions != {held.dataset_id: held.version}:
-        raise Refused("ticket.data-version", dataset=prepared.dataset_id)
-    return held
+def _check_version(ticket: Ticket, held: HeldVersion) -> None:
+    """The version that the plan was bound to, which is the newest, must be the one that the ticket names."""
+    if ticket.data_versions != {held.dataset_id: held.version}:
+        raise Refused("ticket.data-version", dataset=held.dataset_id)
 
 
-def _execute(enclave: Enclave, order: Order, prepared: Prepared, held: HeldVersion) -> Settlement:
+def _execute(enclave: Enclave, order: Order, prepared: Prepared) -> Settlement:
     ticket_id = order.ticket.ticket_id
     try:
-        release = encode(execute(enclave, prepared, held, order.ticket.input_sha256))
+        release = encode(execute(enclave, prepared, order.ticket.input_sha256))
     except Exception as error:
         failed = error if isinstance(error, Failed) else Failed("job.supervisor")
         enclave.note_fault(failed, ticket_id)
@@ -140,8 +140,14 @@ def recover_open_tickets(enclave: Enclave) -> int:
     """Sign a Failed receipt for every ticket that a crash left open; its loss stays spent. Returns how many."""
     opened = enclave.ledger.open_tickets()
     for signed, losses in opened:
-        _close_restarted(enclave, _verify(enclave, signed), losses)
+        _close_restarted(enclave, _accepted(signed), losses)
     return len(opened)
+
+
+def _accepted(signed: Signed) -> Order:
+    """An order that was verified when it was opened; its keys may have been replaced since."""
+    ticket = decode(signed.payload, Ticket)
+    return Order(signed, ticket, decode(ticket.grant.payload, Grant))
 
 
 def _close_restarted(enclave: Enclave, order: Order, losses: tuple[PrivacyLoss, ...]) -> None:
@@ -177,7 +183,7 @@ def receipt_of(
         data_versions=ticket.data_versions,
         input_sha256=ticket.input_sha256,
         release_sha256=digest(result) if isinstance(result, bytes) else None,
-        policy_sha256=enclave.pack.sha256,
+        policy_sha256=ticket.policy_sha256,
         charge=ticket.charge,
         measurement=enclave.measurement,
         audit_size=ticket.audit_size,

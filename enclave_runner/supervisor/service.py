@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
 import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from enclave_runner.contract import wire
@@ -16,21 +22,50 @@ from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN
 from enclave_runner.supervisor.quote import quote_job
 from enclave_runner.supervisor.run import run_ticket
 
-WORKERS = 4
+# Far more conversations than cores: one that waits for its caller must not keep others from the door.
+WORKERS = 32
+ACCEPT_PAUSE_SECONDS = 0.1
 LOG_PAGE = 1000
 MAX_SEQUENCE = (1 << 63) - 1
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
 
 
-def serve(enclave: Enclave, listener: socket.socket) -> None:
+class Conversations:
+    """How many requests are being answered."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one while it lasts."""
+        with self._lock:
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+
+    def are_over(self) -> bool:
+        """Whether none is open."""
+        with self._lock:
+            return self._open == 0
+
+
+def serve(enclave: Enclave, listener: socket.socket, conversations: Conversations) -> None:
     """Answer until the listener is closed."""
     with ThreadPoolExecutor(WORKERS) as pool:
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return
-            pool.submit(_converse, enclave, connection)
+            except OSError as error:
+                if listener.fileno() < 0 or error.errno in (errno.EBADF, errno.EINVAL):
+                    return
+                time.sleep(ACCEPT_PAUSE_SECONDS)  # out of descriptors, most likely: callers that leave bring them back
+                continue
+            pool.submit(_converse, enclave, connection, conversations)
 
 
 def listen(folder: Path) -> socket.socket:
@@ -44,8 +79,8 @@ def listen(folder: Path) -> socket.socket:
     return listener
 
 
-def _converse(enclave: Enclave, connection: socket.socket) -> None:
-    with connection:
+def _converse(enclave: Enclave, connection: socket.socket, conversations: Conversations) -> None:
+    with conversations.one(), connection:
         connection.settimeout(PATIENCE_SECONDS)  # for reading the request; a job may take longer
         try:
             request, descriptor = wire.receive_request(connection)
@@ -73,13 +108,15 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
         case wire.Hello():
             return _identity(enclave)
         case wire.RunJob():
-            return run_ticket(enclave, request.ticket, descriptor)
+            with enclave.jobs:
+                return run_ticket(enclave, request.ticket, descriptor)
         case wire.ImportData():
-            if descriptor is None:
-                raise Refused("import.format")
+            if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Refused("import.format")  # a pipe could keep us waiting for ever
             return import_data(enclave, request, descriptor)
         case wire.AskQuote():
-            return quote_job(enclave, request)
+            with enclave.jobs:
+                return quote_job(enclave, request)
         case wire.FetchSettlement():
             return enclave.ledger.settlement(request.ticket_id)
         case wire.AskPseudonym():
@@ -95,7 +132,7 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
 
 def pseudonym(key: bytes, entity_set: str, identifier: str) -> str:
     """HMAC-SHA-256 over entity set and identifier: equal for equal subjects, useless without the key."""
-    return hmac.digest(key, f"{entity_set}\n{identifier.strip()}".encode(), "sha256").hex()
+    return hmac.digest(key, f"{entity_set}\n{identifier.strip().upper()}".encode(), "sha256").hex()
 
 
 def _identity(enclave: Enclave) -> wire.Identity:

@@ -11,7 +11,7 @@ from sandbox.api.app import serve
 from sandbox.settings import Home, default_home
 from sandbox.workflow.enclave import start_enclave
 from sandbox.workflow.office import open_office
-from sandbox.workflow.recover import recover
+from sandbox.workflow.recover import recover_beside_others
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     try:
         with start_enclave(home) as enclave:
             office = open_office(home, enclave.door)
-            recover(office)
+            recover_beside_others(office, is_alone=enclave.process is not None)
             serve(office, options.host, options.port)
     except Failed as failed:
         print(f"yunei serve: {failed.code}", file=sys.stderr)  # noqa: T201 - a code, never data

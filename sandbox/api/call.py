@@ -1,4 +1,4 @@
-"""One authenticated call: who asks, and for a write also what, exactly once."""
+"""One authenticated call: who asks, and for a write also what, at most once."""
 
 from __future__ import annotations
 
@@ -52,11 +52,15 @@ class Write(Call):
         return decode(self.body, kind)
 
     def once(self, run: Callable[[], object]) -> Remembered:
-        """What `run` gives, as JSON. The same key and body never run twice; a refused run may be tried again."""
+        """What `run` gives, as JSON. The same key and body never run twice; a refused run may be tried again.
+
+        A process that dies between the work and keeping its answer leaves the key in progress (409): whoever retries
+        must look up what was done.
+        """
         return remember(self.office, self.actor, self.key, self.fingerprint, lambda: msgspec.json.encode(run()))
 
     def answer(self, run: Callable[[], object], status: int = 200) -> Response:
-        """The answer to this write; the same key and body again give the same bytes."""
+        """The answer to this write; the same key and body again give the same bytes, once the first was answered."""
         kept = self.once(run)
         return _json(kept.response, status, kept.replayed)
 

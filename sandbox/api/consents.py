@@ -9,12 +9,12 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from enclave_runner.contract.codec import Value
-from sandbox.api.call import Writing
+from sandbox.api.call import Reading, Writing, reply
 from sandbox.api.identifiers import Moment, Slug, TokenInPath, require_plausible
 from sandbox.api.keys import Nothing
 from sandbox.api.openapi import operation
 from sandbox.domain.consent import Consent
-from sandbox.workflow.consents import file_consent, withdraw_consent
+from sandbox.workflow.consents import file_consent, list_consents, withdraw_consent
 
 router = APIRouter(prefix="/v1/consents", tags=["consents"])
 
@@ -26,6 +26,12 @@ class NewConsent(Value, frozen=True):
     business_id: Slug
     identifier: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     expires_at: Moment
+
+
+@router.get("", summary="列出授权同意 / List consents", **operation(tuple[Consent, ...]))
+def list_all(call: Reading) -> Response:
+    """Those that name the caller's own party; all of them for the bureau."""
+    return reply(list_consents(call.office, call.actor))
 
 
 @router.post("", summary="登记授权同意 / File a consent", **operation(Consent, takes=NewConsent, status=201))

@@ -14,7 +14,7 @@ class OutcomeDocument(Value, frozen=True):
     """A submission and what came of it.
 
     Without a receipt it has not run (yet). `release` is what left the domain; `refusal` explains a refusal by the
-    enclave; a fault stands in the receipt by its opaque id.
+    enclave, or a rejection in review; a fault stands in the receipt by its opaque id.
     """
 
     submission: Submission
@@ -23,9 +23,9 @@ class OutcomeDocument(Value, frozen=True):
     refusal: Refusal | None
 
 
-def pending(submission: Submission) -> OutcomeDocument:
-    """The document of a submission that waits, or runs."""
-    return OutcomeDocument(submission=submission, receipt=None, release=None, refusal=None)
+def pending(submission: Submission, rejection: Refusal | None) -> OutcomeDocument:
+    """The document of a submission that waits, or runs, or was rejected in review."""
+    return OutcomeDocument(submission=submission, receipt=None, release=None, refusal=rejection)
 
 
 def settled(pack: PolicyPack, outcome: Settled) -> OutcomeDocument:

@@ -16,5 +16,5 @@ router = APIRouter(prefix="/v1/releases", tags=["releases"])
 
 @router.get("/{submission_id}", summary="取回出域结果 / The release of a submission", **operation(OutcomeDocument))
 def get(call: Reading, submission_id: TokenInPath) -> Response:
-    """The same release as often as needed, at no new loss and no new price; for its requester, operator, the bureau."""
+    """The same release as often as needed, at no new loss and no new price; for its requester and the bureau."""
     return reply(settled(call.office.pack, get_release(call.office, call.actor, submission_id)))

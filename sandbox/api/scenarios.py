@@ -12,9 +12,10 @@ from enclave_runner.contract.codec import Value
 from enclave_runner.contract.grant import Purpose
 from sandbox.api.call import Reading, Writing, reply
 from sandbox.api.identifiers import SHA256, Moment, Slug, SlugInPath, Text, require_plausible
+from sandbox.api.keys import Nothing
 from sandbox.api.openapi import operation
 from sandbox.domain.scenario import Scenario
-from sandbox.workflow.scenarios import authorize_scenario, get_scenario, list_scenarios
+from sandbox.workflow.scenarios import authorize_scenario, end_scenario, get_scenario, list_scenarios
 
 router = APIRouter(prefix="/v1/scenarios", tags=["scenarios"])
 
@@ -55,3 +56,10 @@ def authorize(write: Writing) -> Response:
 def get(call: Reading, scenario_id: SlugInPath) -> Response:
     """One scenario."""
     return reply(get_scenario(call.office, call.actor, scenario_id))
+
+
+@router.post("/{scenario_id}/end", summary="终止应用场景 / End a scenario", **operation(Scenario, takes=Nothing))
+def end(write: Writing, scenario_id: SlugInPath) -> Response:
+    """Now, for good: nothing is dispatched under its grants any more."""
+    write.read(Nothing)
+    return write.answer(lambda: end_scenario(write.office, write.actor, scenario_id))

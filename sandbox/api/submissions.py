@@ -14,11 +14,11 @@ from sandbox.api.identifiers import Ground, Token, TokenInPath
 from sandbox.api.models import read_model
 from sandbox.api.openapi import operation
 from sandbox.api.outcomes import OutcomeDocument, pending, settled
-from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
+from sandbox.domain.submission import Review, Submission, SubmissionStatus, Verdict
 from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.office import Actor, Office
 from sandbox.workflow.releases import get_release, get_submission, list_submissions
-from sandbox.workflow.review import review
+from sandbox.workflow.review import list_reviews, review
 from sandbox.workflow.submit import submit
 
 router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
@@ -48,8 +48,9 @@ def list_all(call: Reading) -> Response:
 def create(write: Writing) -> Response:
     """Runs at once unless a review is asked for; then `receipt` is null and the status says in-review.
 
-    Only the submission is kept under the idempotency key: a retry after a crash finds the same submission and
-    carries it on from where it stands, and never makes a second one.
+    Only the submission is kept under the idempotency key, as soon as it is filed. A retry after that carries the same
+    submission on from where it stands. A crash between filing and keeping leaves the key in progress (409): the list of
+    submissions shows whether it was filed. A second one is never made.
     """
     body = write.read(NewSubmission)
     content = read_model(write.office, body.job.model_sha256) if isinstance(body.job, ModelJob) else None
@@ -65,8 +66,18 @@ def create(write: Writing) -> Response:
 
 @router.get("/{submission_id}", summary="查看提交 / One submission", **operation(Submission))
 def get(call: Reading, submission_id: TokenInPath) -> Response:
-    """One submission and its state."""
+    """One submission and its state: the job as it would run, its purpose, and the columns that it reads."""
     return reply(get_submission(call.office, call.actor, submission_id))
+
+
+@router.get(
+    "/{submission_id}/reviews",
+    summary="查看审查结论 / The reviews of a submission",
+    **operation(tuple[Review, ...]),
+)
+def reviews(call: Reading, submission_id: TokenInPath) -> Response:
+    """Every verdict with its ground, for whoever may see the submission."""
+    return reply(list_reviews(call.office, call.actor, submission_id))
 
 
 @router.post(
@@ -95,6 +106,7 @@ def _outcome(office: Office, actor: Actor, submission_id: str) -> OutcomeDocumen
     try:
         return settled(office.pack, get_release(office, actor, submission_id))
     except Refused as refused:
-        if refused.rule != "submission.unsettled":
+        if refused.rule not in ("submission.unsettled", "review.rejected"):
             raise
-        return pending(get_submission(office, actor, submission_id))
+        rejection = office.pack.explain(refused) if refused.rule == "review.rejected" else None
+        return pending(get_submission(office, actor, submission_id), rejection)

@@ -153,7 +153,8 @@ def show_outcome(session: Session, outcome: Outcome) -> None:
         session.show(outcome, lambda console: _draw_release(console, outcome))
     if not session.as_json:
         _draw_receipt(session.console, outcome)
-    raise typer.Exit(code)
+    if code != EXIT_OK:
+        raise typer.Exit(code)
 
 
 def _draw_release(console: Console, outcome: Outcome) -> None:

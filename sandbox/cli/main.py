@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from enclave_runner.contract.errors import Failed, Refused
@@ -110,12 +111,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run_for_script(given: list[str]) -> int:
     """The exit code of a command whose every outcome, wrong usage too, is one JSON document."""
+    program = typer.main.get_command(app)
+    _without_help(program)
     try:
-        code = app(given, standalone_mode=False)
+        code = program(given, standalone_mode=False)
     except TyperException as wrong:
         print_json({"usage": {"message": wrong.format_message()}})
         return wrong.exit_code
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _without_help(command: object) -> None:
+    """Groups called without a command say so as an error, and do not print their help."""
+    if isinstance(command, TyperGroup):
+        command.no_args_is_help = False
+        for child in command.commands.values():
+            _without_help(child)
 
 
 def _fallback_session(arguments: list[str]) -> Session:

@@ -12,8 +12,9 @@ from rich.table import Table
 from enclave_runner.contract.privacy import RHO_UNIT
 from sandbox.cli.session import Session
 from sandbox.domain.metering import Invoice
+from sandbox.rules.months import month_bounds
 from sandbox.workflow.budget import Budgets, read_budget
-from sandbox.workflow.invoices import issue_invoice
+from sandbox.workflow.invoices import draft_invoice, issue_invoice
 from sandbox.workflow.meter import list_events
 
 Month = Annotated[str, typer.Option(help="月份（上海时间）/ month in Shanghai, 2026-11")]
@@ -23,7 +24,7 @@ def add_commands(app: typer.Typer) -> None:
     """Register the three commands."""
     app.command(name="budget", help="隐私里程计 / The privacy odometer")(budget)
     app.command(name="meter", help="计量事件 / Meter events")(meter)
-    app.command(name="invoice", help="开具月度账单 / Issue the month's invoice")(invoice)
+    app.command(name="invoice", help="月度账单，当月为草稿 / The month's invoice; a draft while it runs")(invoice)
 
 
 def budget(context: typer.Context) -> None:
@@ -66,17 +67,19 @@ def meter(context: typer.Context, month: Annotated[str | None, typer.Option(help
 
 
 def invoice(context: typer.Context, payer: Annotated[str, typer.Argument(help="付费方 / payer")], month: Month) -> None:
-    """The same month again gives the same invoice."""
+    """A draft while the month runs. Once it has ended, the same month again gives the same invoice."""
     session: Session = context.obj
     with session.office() as (office, actor):
-        issued = issue_invoice(office, actor, payer, month)
-    document = {"invoice": issued, "total_fen": issued.total_fen}
-    session.show(document, lambda console: console.print(invoice_table(issued)))
+        is_open = office.clock() < month_bounds(month)[1]
+        issued = (draft_invoice if is_open else issue_invoice)(office, actor, payer, month)
+    document = {"invoice": issued, "total_fen": issued.total_fen, "draft": is_open}
+    session.show(document, lambda console: console.print(invoice_table(issued, is_open)))
 
 
-def invoice_table(issued: Invoice) -> Table:
-    """An invoice as people read it."""
-    title = f"账单 / invoice {issued.invoice_id} · {issued.payer_id} · {issued.month}"
+def invoice_table(issued: Invoice, is_draft: bool) -> Table:
+    """An invoice, or its draft, as people read it."""
+    what = "账单草稿 / draft of invoice" if is_draft else "账单 / invoice"
+    title = f"{what} {issued.invoice_id} · {issued.payer_id} · {issued.month}"
     caption = f"合计 / total {yuan(issued.total_fen)}; 无偿使用 / free uses {issued.free_uses}"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for name in ("receipt", "tariff", "legal basis"):

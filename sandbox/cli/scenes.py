@@ -37,7 +37,7 @@ from sandbox.workflow.budget import read_budget
 from sandbox.workflow.consents import file_consent
 from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.grants import draft_grant, sign_grant
-from sandbox.workflow.invoices import issue_invoice
+from sandbox.workflow.invoices import draft_invoice
 from sandbox.workflow.meter import list_events
 from sandbox.workflow.office import Actor, Office, local_actor
 from sandbox.workflow.products import publish_product
@@ -326,7 +326,7 @@ def close(stage: Stage) -> dict[str, Any]:
     month = month_of(stage.office.clock())
     used = [event for event in list_events(stage.office, actor) if event.units]
     payers = sorted({event.payer_id for event in used})
-    invoices = [issue_invoice(stage.office, actor, payer, month) for payer in payers]
+    invoices = [draft_invoice(stage.office, actor, payer, month) for payer in payers]
     for invoice in invoices:
         lines = ", ".join(f"{line.tariff_id} {yuan(line.amount_fen)}" for line in invoice.lines) or "no paid use"
         stage.narrator.say(

@@ -24,7 +24,7 @@ from enclave_runner.contract.rulebook import PolicyPack, Refusal
 from sandbox.settings import Home, default_home, pack_folder
 from sandbox.workflow.enclave import start_enclave
 from sandbox.workflow.office import Actor, Office, local_actor, open_office, read_bureau_trust
-from sandbox.workflow.recover import recover
+from sandbox.workflow.recover import recover_beside_others
 
 T = TypeVar("T")
 NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -71,10 +71,7 @@ class Session:
         with start_enclave(self.home) as enclave:
             office = open_office(self.home, enclave.door)
             try:
-                if enclave.process is not None:
-                    # A crash may have left tickets unsettled. With an enclave that runs already, somebody else may
-                    # be between writing a ticket and sending it: that is not ours to bring home.
-                    recover(office)
+                recover_beside_others(office, is_alone=enclave.process is not None)
                 yield office, local_actor(office, self.party, self.person)
             finally:
                 office.engine.dispose()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import typer
 
-SHANGHAI = ZoneInfo("Asia/Shanghai")
+from sandbox.rules.months import SHANGHAI
 
 
 def start_of(day: datetime) -> datetime:

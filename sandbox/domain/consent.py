@@ -1,4 +1,7 @@
-"""Consents: a data subject authorizes one business for one purpose, until a day, revocably (article 43)."""
+"""Consents: a data subject lets one business ask one product about them, until a day, revocably (article 43).
+
+The purpose is that of the product: a product belongs to one grant, and the grant to one authorized scenario.
+"""
 
 from __future__ import annotations
 

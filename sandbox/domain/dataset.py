@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from enclave_runner.contract.dataset import DatasetSpec
+from enclave_runner.contract.dataset import DatasetSpec, KeyKind
 from enclave_runner.contract.errors import Refused
 
 
@@ -45,7 +45,11 @@ class Frequency(Enum):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A catalogued dataset. `grade` is the highest grade of its columns."""
+    """A catalogued dataset. `grade` is the highest grade of its columns.
+
+    `personal` says that its entities are natural persons, or lead to them: a question about one of them then needs
+    that person's consent (article 43). Resident identity numbers always do.
+    """
 
     title: str
     department_id: str
@@ -55,6 +59,7 @@ class Dataset:
     opening: Opening
     frequency: Frequency
     source: str
+    personal: bool
     spec: DatasetSpec
 
     def __post_init__(self) -> None:
@@ -62,6 +67,8 @@ class Dataset:
             raise Refused("dataset.incomplete")
         if self.sharing is Sharing.NONE and not all(column.withheld for column in self.spec.columns):
             raise Refused("dataset.no-basis", dataset=self.spec.dataset_id)
+        if self.spec.key_kind is KeyKind.RESIDENT_ID and not self.personal:
+            raise Refused("dataset.personal", dataset=self.spec.dataset_id)
 
     @property
     def dataset_id(self) -> str:

@@ -42,7 +42,7 @@ PARTY_LIFECYCLE = Lifecycle(
 
 @dataclass(frozen=True)
 class Party:
-    """An organisation known to the platform."""
+    """An organisation known to the platform. Its credit code has one spelling: 18 characters, letters in upper case."""
 
     party_id: str
     name: str
@@ -55,5 +55,5 @@ class Party:
             raise Refused("party.id")
         if not self.name.strip() or len(self.name) > 200:
             raise Refused("party.name")
-        if not uscc.is_valid(self.credit_code):
+        if not uscc.is_valid(self.credit_code) or uscc.compact(self.credit_code) != self.credit_code:
             raise Refused("party.credit-code")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from enclave_runner.contract.grant import Purpose
 from enclave_runner.contract.job import Job
 from sandbox.domain.lifecycle import Lifecycle
 
@@ -42,7 +43,8 @@ class Submission:
     """A job that a party submitted under a grant.
 
     `requester_id` is who asked and receives the release: the operator itself, or a business through a product.
-    `input_sha256` names the model or the salted question beside it.
+    `input_sha256` names the model or the salted question beside it. `purpose` is the one that the grant authorizes, and
+    `columns` are what the job reads, as the enclave said at admission: what reviewers judge.
     """
 
     submission_id: str
@@ -54,6 +56,8 @@ class Submission:
     input_sha256: str | None
     status: SubmissionStatus
     submitted_at: datetime
+    purpose: Purpose
+    columns: tuple[str, ...]
 
 
 class Verdict(Enum):

@@ -48,6 +48,7 @@ class Action(Enum):
     READ_RELEASE = "readRelease"
     READ_METER = "readMeter"
     READ_INVOICE = "readInvoice"
+    READ_CONSENT = "readConsent"
     READ_CATALOGUE = "readCatalogue"
     READ_PRODUCT = "readProduct"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from enclave_runner.contract.dataset import KeyKind
 from enclave_runner.contract.grant import Grant, Mode
 from sandbox.domain.dataset import Dataset
 from sandbox.domain.decision import ALLOWED, Decision, refuse
 from sandbox.domain.grant import GrantRecord, GrantStatus
 from sandbox.domain.party import Party, PartyStatus, Role
+from sandbox.domain.product import Product
 from sandbox.domain.scenario import Scenario
 
 CORE_GRADE = 4
@@ -98,6 +100,15 @@ def decide_grant(record: GrantRecord, operator_id: str, now: datetime) -> Decisi
 def decide_mode(grant: Grant, mode: Mode) -> Decision:
     """Whether the grant allows that kind of job."""
     return ALLOWED if mode in grant.modes else refuse("grant.mode", mode=mode.value)
+
+
+def decide_question(product: Product, dataset: Dataset) -> Decision:
+    """Whether a product may ask about the entities of a dataset: they have keys, and people consent (article 43)."""
+    if dataset.spec.key_kind is KeyKind.ROW:
+        return refuse("product.no-key", dataset=dataset.dataset_id)
+    if dataset.personal and not product.needs_consent:
+        return refuse("product.consent-needed", product=product.product_id)
+    return ALLOWED
 
 
 def decide_scope(grant: Grant, dataset_id: str, columns: tuple[str, ...], catalogue: Mapping[str, Dataset]) -> Decision:

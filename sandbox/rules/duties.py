@@ -1,4 +1,4 @@
-"""Four eyes: how many must approve, who may not, and what the verdicts amount to."""
+"""Four eyes: how many must approve, who may not, on what ground, and what the verdicts amount to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sandbox.domain.submission import Review, Submission, SubmissionStatus, Verd
 
 REVIEWS_FILE = "reviews.toml"
 GRADES = 4
+MAX_GROUND = 500
 
 Approvals = Mapping[Mode, tuple[int, ...]]
 
@@ -21,7 +22,8 @@ def read_approvals(pack: PolicyPack) -> Approvals:
     """Approvals by mode and grade.
 
     Raises:
-        Failed: `policy.reviews` unless every mode has a number for every grade that never falls with the grade.
+        Failed: `policy.reviews` unless every mode has a number for every grade that never falls with the grade, and
+            that of verifications is 0: a question is stored nowhere and cannot wait for a reviewer.
     """
     try:
         table: dict[str, Any] = pack.table(REVIEWS_FILE)["approvals"]
@@ -31,6 +33,8 @@ def read_approvals(pack: PolicyPack) -> Approvals:
     for numbers in approvals.values():
         if len(numbers) != GRADES or list(numbers) != sorted(numbers) or numbers[0] < 0:
             raise Failed("policy.reviews")
+    if any(approvals[Mode.VERIFICATION]):
+        raise Failed("policy.reviews")
     return approvals
 
 
@@ -47,6 +51,11 @@ def decide_review(submission: Submission, submitted_by: str, reviewer: str, earl
     if any(review.reviewer == reviewer for review in earlier):
         return refuse("review.repeated")
     return ALLOWED
+
+
+def decide_ground(ground: str) -> Decision:
+    """Whether a ground is stated, in a length that people read."""
+    return ALLOWED if 0 < len(ground.strip()) <= MAX_GROUND else refuse("ground.missing", max=MAX_GROUND)
 
 
 def tally(reviews: tuple[Review, ...], needed: int) -> SubmissionStatus:

@@ -29,3 +29,8 @@ def about(connection: Connection, subject: str, business_id: str, product_id: st
         columns.business_id == business_id,
         columns.product_id == product_id,
     )
+
+
+def of_business(connection: Connection, business_id: str) -> tuple[Consent, ...]:
+    """Every consent that names a business."""
+    return CONSENTS.listed(connection, schema.consents.c.business_id == business_id)

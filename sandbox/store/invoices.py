@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert
 
 from sandbox.domain.metering import Invoice, MeterEvent
 from sandbox.store import schema
@@ -27,12 +27,6 @@ def add(connection: Connection, invoice: Invoice, events: Iterable[MeterEvent]) 
                 receipt_id=event.receipt_id, invoice_id=invoice.invoice_id, amount_fen=event.amount_fen
             )
         )
-
-
-def covered(connection: Connection, invoice_id: str) -> tuple[str, ...]:
-    """The receipts that an invoice covers."""
-    query = select(LINES.c.receipt_id).where(LINES.c.invoice_id == invoice_id).order_by(LINES.c.receipt_id)
-    return tuple(connection.execute(query).scalars())
 
 
 def of_payer(connection: Connection, payer_id: str) -> tuple[Invoice, ...]:

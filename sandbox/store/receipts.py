@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
@@ -12,7 +11,7 @@ from enclave_runner.contract.receipt import Receipt
 from enclave_runner.contract.signing import Signed
 from sandbox.store import schema
 
-RECEIPTS, RELEASES = schema.receipts, schema.releases
+RECEIPTS, RELEASES, LINES = schema.receipts, schema.releases, schema.invoice_lines
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,11 @@ def listed(connection: Connection) -> tuple[StoredReceipt, ...]:
     return tuple(_stored(doc) for doc in connection.execute(query).scalars())
 
 
-def named(connection: Connection, receipt_ids: Iterable[str]) -> tuple[Receipt, ...]:
-    """The receipts of those ids."""
-    query = select(RECEIPTS.c.doc).where(RECEIPTS.c.receipt_id.in_(tuple(receipt_ids)))
+def on_invoice(connection: Connection, invoice_id: str) -> tuple[Receipt, ...]:
+    """The receipts that an invoice covers, in the order of the enclave's log."""
+    covered = RECEIPTS.join(LINES, LINES.c.receipt_id == RECEIPTS.c.receipt_id)
+    query = select(RECEIPTS.c.doc).select_from(covered).where(LINES.c.invoice_id == invoice_id)
+    query = query.order_by(RECEIPTS.c.sequence)
     return tuple(_stored(doc).receipt for doc in connection.execute(query).scalars())
 
 

@@ -70,6 +70,11 @@ def seen_by(connection: Connection, party_id: str) -> tuple[Submission, ...]:
     return SUBMISSIONS.listed(connection, or_(TABLE.c.requester_id == party_id, TABLE.c.operator_id == party_id))
 
 
+def admitted(connection: Connection) -> tuple[Submission, ...]:
+    """Submissions that may run and have no ticket yet."""
+    return SUBMISSIONS.listed(connection, TABLE.c.status == SubmissionStatus.ADMITTED.value)
+
+
 def dispatched(connection: Connection) -> tuple[Submission, ...]:
     """Submissions whose ticket went out and whose receipt is not here."""
     return SUBMISSIONS.listed(connection, TABLE.c.status == SubmissionStatus.DISPATCHED.value)

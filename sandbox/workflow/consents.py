@@ -12,12 +12,13 @@ from sandbox.domain.consent import Consent
 from sandbox.domain.party import Role
 from sandbox.domain.product import Product
 from sandbox.rules.access import Action, Record
+from sandbox.store import consents
 from sandbox.store.consents import CONSENTS
 from sandbox.store.database import reading, writing
 from sandbox.store.datasets import DATASETS
 from sandbox.store.parties import PARTIES
 from sandbox.store.products import PRODUCTS
-from sandbox.workflow.office import Actor, Office, authorize, note_act
+from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_act
 
 MAX_IDENTIFIER = 64
 
@@ -69,6 +70,19 @@ def withdraw_consent(office: Office, actor: Actor, consent_id: str) -> Consent:
             CONSENTS.save(connection, consent)
             note_act(office, connection, actor, "consent.withdraw", consent_id)
     return consent
+
+
+def list_consents(office: Office, actor: Actor) -> tuple[Consent, ...]:
+    """The consents that name the actor's party; all of them for the bureau. Ended ones stay listed.
+
+    Raises:
+        Refused: by access.
+    """
+    own = actor.party.party_id
+    authorize(office, actor, Action.READ_CONSENT, Record("consent", own, (own,)))
+    everything = is_allowed(office, actor, Action.READ_CONSENT, Record("consent", "all"))
+    with reading(office.engine) as connection:
+        return CONSENTS.listed(connection) if everything else consents.of_business(connection, own)
 
 
 def pseudonym_of(office: Office, product: Product, identifier: str) -> str:

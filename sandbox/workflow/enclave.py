@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -15,13 +16,23 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from enclave_runner.contract.errors import Failed
-from enclave_runner.contract.wire import SOCKET_NAME, Hello, ImportData, Reply, Request, receive_reply, send
+from enclave_runner.contract.wire import (
+    SOCKET_NAME,
+    USERS_NAME,
+    Hello,
+    ImportData,
+    Reply,
+    Request,
+    RunJob,
+    receive_reply,
+    send,
+)
 from sandbox.settings import Home
 
 START_SECONDS = 60.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 2.0
 # The enclave bounds jobs and imports itself; these only keep a caller from waiting on a dead host for ever.
-JOB_PATIENCE_SECONDS, IMPORT_PATIENCE_SECONDS = 600.0, 7200.0
+PATIENCE_SECONDS, JOB_PATIENCE_SECONDS, IMPORT_PATIENCE_SECONDS = 60.0, 600.0, 7200.0
 
 
 class EnclaveDoor(Protocol):
@@ -49,9 +60,8 @@ class SocketDoor:
             Refused, Failed: as the enclave says; Failed(`enclave.absent`) when nobody listens, Failed(`enclave.lost`)
                 when the connection broke: then only `FetchSettlement` tells how a job ended.
         """
-        patience = IMPORT_PATIENCE_SECONDS if isinstance(request, ImportData) else JOB_PATIENCE_SECONDS
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(patience)
+            connection.settimeout(_patience(request))
             self._connect(connection)
             try:
                 send(connection, request, descriptor)
@@ -81,21 +91,48 @@ class EnclaveProcess:
 
 @contextmanager
 def start_enclave(home: Home) -> Iterator[EnclaveProcess]:
-    """An answering enclave for that deployment: the one that runs, or a new one that ends with the context.
+    """An answering enclave for that deployment: the one that runs, or a new one.
+
+    Whoever uses it holds a lock; the enclave ends by itself when nobody does. So no command ends another one's job, and
+    none that is killed leaves an enclave behind.
 
     Raises:
         Failed: the code with which the enclave gave up, or `enclave.absent`.
     """
     door = SocketDoor(home.enclave)
-    if _answers(door):
-        yield EnclaveProcess(door, None)
-        return
-    with tempfile.TemporaryFile() as errors:
-        process = _spawn_until_it_answers(home, door, errors)
-        try:
+    process = None
+    try:
+        with _users_lock(home):
+            if not _answers(door):
+                with tempfile.TemporaryFile() as errors:
+                    process = _spawn_until_it_answers(home, door, errors)
             yield EnclaveProcess(door, process)
-        finally:
-            _stop(process)
+    finally:
+        if process is not None:
+            _let_go(process)
+
+
+@contextmanager
+def _users_lock(home: Home) -> Iterator[None]:
+    """Held while the enclave is used. Waits for one that is about to end."""
+    try:
+        descriptor = os.open(home.enclave / USERS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield  # no enclave's home: starting it will say so
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Wait for an enclave that nobody uses any more; one that others use goes on without us."""
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.returncode = 0  # no longer ours to wait for
 
 
 def _spawn_until_it_answers(home: Home, door: SocketDoor, errors: IO[bytes]) -> subprocess.Popen[bytes] | None:
@@ -115,7 +152,8 @@ def _spawn_until_it_answers(home: Home, door: SocketDoor, errors: IO[bytes]) -> 
 
 
 def _spawn(home: Home, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "enclave_runner", "serve", "--home", str(home.enclave)]
+    # -P: a module in the current folder is no module of the enclave.
+    command = [sys.executable, "-P", "-m", "enclave_runner", "serve", "--while-used", "--home", str(home.enclave)]
     # A session of its own: Ctrl-C at the terminal reaches the caller, which then ends the enclave in good order.
     return subprocess.Popen(  # noqa: S603 - our own program, no shell
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
@@ -131,6 +169,16 @@ def _stop(process: subprocess.Popen[bytes] | None) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _patience(request: Request) -> float:
+    match request:
+        case ImportData():
+            return IMPORT_PATIENCE_SECONDS
+        case RunJob():
+            return JOB_PATIENCE_SECONDS
+        case _:
+            return PATIENCE_SECONDS
 
 
 def _answers(door: SocketDoor) -> bool:

@@ -1,4 +1,4 @@
-"""Idempotency: the same key and the same request run once and give the same bytes again."""
+"""Idempotency: the same key and the same request never run twice; once answered, they give the same bytes again."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Remembered:
 def remember(office: Office, actor: Actor, key: str, fingerprint: str, run: Callable[[], bytes]) -> Remembered:
     """Run once per person and key. `fingerprint` is the digest of the whole request.
 
-    The key is taken before `run` starts and given back when `run` raises. When the process dies in between, the key
-    stays taken: nobody knows how far the work went, so it is not done again under that key.
+    The key is taken before `run` starts, in a transaction of its own, and given back when `run` raises. The answer is
+    kept in another transaction, after those of `run`. When the process dies in between, the key stays in progress for
+    good: the work may have been done or not, so it is not done again under that key, and its answer is not known.
 
     Raises:
         Refused: `idempotency.reused` for another request under the same key, `idempotency.in-progress`.

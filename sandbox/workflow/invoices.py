@@ -1,43 +1,49 @@
-"""Invoices: the uses of a payer's month, each on exactly one invoice, recomputable from the receipts."""
+"""Invoices: the uses of a payer's month, each on exactly one invoice, issued after its end; drafts before."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sqlalchemy import Connection
+
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.receipt import Receipt
-from sandbox.domain.metering import Invoice
+from sandbox.domain.metering import Invoice, MeterEvent
 from sandbox.domain.submission import Submission
 from sandbox.rules.access import Action, Record
+from sandbox.rules.months import SHANGHAI, month_bounds
 from sandbox.rules.rating import count_free, meter, rate
 from sandbox.store import invoices, meter_events
 from sandbox.store.database import reading, writing
 from sandbox.store.invoices import INVOICES
 from sandbox.store.parties import PARTIES
-from sandbox.workflow.meter import month_bounds
 from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_act
 
 
 def issue_invoice(office: Office, actor: Actor, payer_id: str, month: str) -> Invoice:
-    """Issue a payer's invoice for a month in Shanghai ("2026-11"); the same month again gives the same invoice.
+    """Issue a payer's invoice for a month in Shanghai ("2026-11") that has ended; the same month again gives the same
+    invoice.
 
-    It covers every use before the month's end that stands on no other invoice: what came late goes to the next one.
+    It covers every use before the month's end that stands on no other invoice: what was settled late goes to the next
+    one.
 
     Raises:
-        Refused: by access, `month.malformed`, `month.future`, `record.unknown`.
+        Refused: by access, `month.malformed`, `record.unknown`, `invoice.month-open` before the month has ended,
+            `invoice.empty` when there is nothing to cover.
     """
     authorize(office, actor, Action.ISSUE_INVOICE, Record("invoice", payer_id, (payer_id,)))
-    begin, end = month_bounds(month)
-    if begin > office.clock():
-        raise Refused("month.future", month=month)
-    invoice_id = f"inv-{month}-{payer_id}"
+    _, end = month_bounds(month)
+    if office.clock() < end:
+        raise Refused("invoice.month-open", month=month, until=end.astimezone(SHANGHAI).date().isoformat())
+    invoice_id = _id_of(payer_id, month)
     with writing(office.engine) as connection:
         PARTIES.get(connection, payer_id)
         known = INVOICES.find(connection, invoice_id)
         if known is not None:
             return known
-        events = meter_events.open_uses(connection, payer_id, end)
-        invoice = Invoice(invoice_id, payer_id, month, rate(events), count_free(events))
+        invoice, events = _compute(connection, payer_id, month)
+        if not events:
+            raise Refused("invoice.empty", party=payer_id, month=month)
         invoices.add(connection, invoice, events)
         note_act(
             office,
@@ -49,6 +55,34 @@ def issue_invoice(office: Office, actor: Actor, payer_id: str, month: str) -> In
             total_fen=str(invoice.total_fen),
         )
     return invoice
+
+
+def draft_invoice(office: Office, actor: Actor, payer_id: str, month: str) -> Invoice:
+    """What the invoice of a month would be now, recorded nowhere; the issued one where there is one.
+
+    For the payer itself and the bureau.
+
+    Raises:
+        Refused: by access, `month.malformed`, `month.future`, `record.unknown`.
+    """
+    authorize(office, actor, Action.READ_INVOICE, Record("invoice", payer_id, (payer_id,)))
+    begin, _ = month_bounds(month)
+    if begin > office.clock():
+        raise Refused("month.future", month=month)
+    with reading(office.engine) as connection:
+        PARTIES.get(connection, payer_id)
+        known = INVOICES.find(connection, _id_of(payer_id, month))
+        return known or _compute(connection, payer_id, month)[0]
+
+
+def _compute(connection: Connection, payer_id: str, month: str) -> tuple[Invoice, tuple[MeterEvent, ...]]:
+    """The invoice over every use that is open at the month's end, and those uses."""
+    events = meter_events.open_uses(connection, payer_id, month_bounds(month)[1])
+    return Invoice(_id_of(payer_id, month), payer_id, month, rate(events), count_free(events)), events
+
+
+def _id_of(payer_id: str, month: str) -> str:
+    return f"inv-{month}-{payer_id}"
 
 
 def list_invoices(office: Office, actor: Actor) -> tuple[Invoice, ...]:

@@ -90,8 +90,9 @@ def create_office(home: Home, bureau: Party, officers: tuple[PublicKey, ...], en
     pack = PolicyPack(pack_folder())
     if pack.sha256 != enclave_identity.policy_sha256:
         raise Failed("policy.differs")
-    for folder in (home.control_key.parent, home.artefacts):
+    for folder in (home.folder, home.bureau, home.control_key.parent, home.artefacts):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)  # whatever the umask is, and whoever made it
     signer = KeyFile.load(home.control_key) if home.control_key.exists() else KeyFile.create(home.control_key)
     shutil.copytree(pack_folder(), home.policies, dirs_exist_ok=True)
     engine = open_engine(sqlite_url(home.control_db))
@@ -173,6 +174,6 @@ def is_allowed(office: Office, actor: Actor, action: Action, record: Record) -> 
 
 
 def note_act(office: Office, connection: Connection, actor: Actor | None, act: str, target: str, **facts: str) -> None:
-    """Write the audit entry of a verb in its own transaction. Without an actor, the platform itself acted."""
+    """Write the audit entry of an act into the transaction that records it. Without an actor, the platform acted."""
     who = PLATFORM if actor is None else actor.name
     audit_log.append(connection, AuditEntry(who, act, target, facts, office.clock()), office.signer)

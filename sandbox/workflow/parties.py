@@ -7,22 +7,23 @@ from dataclasses import replace
 from enclave_runner.contract.errors import Refused
 from sandbox.domain.party import PARTY_LIFECYCLE, Party, PartyStatus
 from sandbox.rules.access import Action, Record
+from sandbox.rules.duties import decide_ground
 from sandbox.store.database import reading, writing
 from sandbox.store.parties import PARTIES
 from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_act
 
-MAX_GROUND = 500
-
 
 def register_party(office: Office, actor: Actor, party: Party) -> None:
-    """File a new party, active from now on.
+    """File a new party, active from now on. One organisation is one party, whatever became of it (article 49).
 
     Raises:
-        Refused: by access, or `record.exists`.
+        Refused: by access, `record.exists`, or `party.code-taken` when another party has its credit code.
     """
     authorize(office, actor, Action.REGISTER_PARTY, _record(party.party_id))
     with writing(office.engine) as connection:
         PARTIES.add(connection, replace(party, status=PartyStatus.ACTIVE))
+        if sum(known.credit_code == party.credit_code for known in PARTIES.listed(connection)) > 1:
+            raise Refused("party.code-taken", party=party.party_id)
         note_act(office, connection, actor, "party.register", party.party_id, role=party.role.value)
 
 
@@ -52,8 +53,7 @@ def set_party_status(office: Office, actor: Actor, party_id: str, status: PartyS
             `lifecycle.illegal`, `record.unknown`.
     """
     authorize(office, actor, Action.SUSPEND_PARTY, _record(party_id))
-    if not 0 < len(ground.strip()) <= MAX_GROUND:
-        raise Refused("ground.missing", max=MAX_GROUND)
+    decide_ground(ground).enforce()
     if party_id == actor.party.party_id:
         raise Refused("party.own-status")
     with writing(office.engine) as connection:

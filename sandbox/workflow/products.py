@@ -1,14 +1,15 @@
-"""Data products: published by an operator under its grant, called by others."""
+"""Data products: drafted and published by an operator under its grant, called by others."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from enclave_runner.contract.dataset import KeyKind
+from sqlalchemy import Connection
+
 from enclave_runner.contract.errors import Refused
 from sandbox.domain.product import PRODUCT_LIFECYCLE, Product, ProductStatus
 from sandbox.rules.access import Action, Record
-from sandbox.rules.admission import decide_grant, decide_mode, decide_scope
+from sandbox.rules.admission import decide_grant, decide_mode, decide_question, decide_scope
 from sandbox.store import datasets
 from sandbox.store.database import reading, writing
 from sandbox.store.grants import GRANTS
@@ -17,38 +18,55 @@ from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_a
 
 
 def publish_product(office: Office, actor: Actor, product: Product) -> Product:
-    """Publish a product, or publish again one that was suspended and is otherwise the same.
+    """Publish a product: a new one is drafted first, in the same transaction; a draft, or one that was suspended and is
+    otherwise the same, is published as it is.
 
     Raises:
-        Refused: by access, the grant, `product.consent-needed` for a question about residents without consent
-            (article 43), `record.exists`.
+        Refused: by access, the grant, `product.no-key`, `product.consent-needed` for a question about people without
+            their consent (article 43), `record.exists`, `lifecycle.illegal`.
     """
     authorize(office, actor, Action.PUBLISH_PRODUCT, _record(product))
-    published = replace(product, status=ProductStatus.PUBLISHED)
     with writing(office.engine) as connection:
-        record = GRANTS.get(connection, product.grant_id)
-        catalogue = datasets.catalogue(connection)
-        decide_grant(record, actor.party.party_id, office.clock()).enforce()
-        decide_mode(record.grant, product.job.mode).enforce()
-        decide_scope(record.grant, product.job.dataset_id, (product.job.attribute,), catalogue).enforce()
-        about_people = catalogue[product.job.dataset_id].spec.key_kind is KeyKind.RESIDENT_ID
-        if about_people and not product.needs_consent:
-            raise Refused("product.consent-needed", product=product.product_id)
+        _check_product(office, connection, actor, product)
         known = PRODUCTS.find(connection, product.product_id)
         if known is None:
-            PRODUCTS.add(connection, published)
-        else:
-            _check_same(known, published)
-            PRODUCTS.save(connection, published)
+            known = _add_draft(office, connection, actor, product)
+        # Only the same product comes back: consents and receipts refer to what it was.
+        if replace(known, status=product.status) != product:
+            raise Refused("record.exists", what="product")
+        published = replace(known, status=PRODUCT_LIFECYCLE.check(known.status, ProductStatus.PUBLISHED))
+        PRODUCTS.save(connection, published)
         note_act(office, connection, actor, "product.publish", product.product_id, grant=product.grant_id)
     return published
 
 
-def _check_same(known: Product, published: Product) -> None:
-    """Only the same product comes back: consents and receipts refer to what it was."""
-    if replace(known, status=published.status) != published:
-        raise Refused("record.exists", what="product")
-    PRODUCT_LIFECYCLE.check(known.status, published.status)
+def draft_product(office: Office, actor: Actor, product: Product) -> Product:
+    """File a product that does not answer yet; only its operator and the bureau see it.
+
+    Raises:
+        Refused: as `publish_product`.
+    """
+    authorize(office, actor, Action.PUBLISH_PRODUCT, _record(product))
+    with writing(office.engine) as connection:
+        _check_product(office, connection, actor, product)
+        return _add_draft(office, connection, actor, product)
+
+
+def _add_draft(office: Office, connection: Connection, actor: Actor, product: Product) -> Product:
+    draft = replace(product, status=PRODUCT_LIFECYCLE.initial)
+    PRODUCTS.add(connection, draft)
+    note_act(office, connection, actor, "product.draft", product.product_id, grant=product.grant_id)
+    return draft
+
+
+def _check_product(office: Office, connection: Connection, actor: Actor, product: Product) -> None:
+    """The grant covers the question, somebody can be asked about, and people are asked for their consent."""
+    record = GRANTS.get(connection, product.grant_id)
+    catalogue = datasets.catalogue(connection)
+    decide_grant(record, actor.party.party_id, office.clock()).enforce()
+    decide_mode(record.grant, product.job.mode).enforce()
+    decide_scope(record.grant, product.job.dataset_id, (product.job.attribute,), catalogue).enforce()
+    decide_question(product, catalogue[product.job.dataset_id]).enforce()
 
 
 def suspend_product(office: Office, actor: Actor, product_id: str) -> Product:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sandbox.domain.submission import Submission
+from enclave_runner.contract.errors import Refused
+from sandbox.domain.submission import Submission, Verdict
 from sandbox.rules.access import Action, Record
 from sandbox.store import submissions
 from sandbox.store.database import reading
@@ -15,12 +16,15 @@ def get_release(office: Office, actor: Actor, submission_id: str) -> Outcome:
     """The outcome of a settled submission, for whoever asked for it and for the bureau; as often as needed.
 
     Raises:
-        Refused: by access, `record.unknown`, `submission.unsettled`.
+        Refused: by access, `record.unknown`, `review.rejected` with the ground, `submission.unsettled`.
     """
     with reading(office.engine) as connection:
         submission = SUBMISSIONS.get(connection, submission_id)
         record = Record("release", submission_id, (submission.requester_id,))
         authorize(office, actor, Action.READ_RELEASE, record)
+        for review in submissions.reviews_of(connection, submission_id):
+            if review.verdict is Verdict.REJECT:
+                raise Refused("review.rejected", ground=review.ground)
         return outcome_of(connection, submission_id)
 
 

@@ -7,13 +7,11 @@ from dataclasses import replace
 from enclave_runner.contract.errors import Refused
 from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Review, Submission, SubmissionStatus, Verdict
 from sandbox.rules.access import Action, Record
-from sandbox.rules.duties import decide_review, tally
+from sandbox.rules.duties import decide_ground, decide_review, tally
 from sandbox.store import submissions
-from sandbox.store.database import writing
+from sandbox.store.database import reading, writing
 from sandbox.store.submissions import REVIEWS, SUBMISSIONS
 from sandbox.workflow.office import Actor, Office, authorize, note_act
-
-MAX_GROUND = 500
 
 
 def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, ground: str) -> Submission:
@@ -23,8 +21,7 @@ def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, g
         Refused: by access, `review.own-work`, `review.repeated`, `ground.missing`, `review.closed`, `record.unknown`.
     """
     authorize(office, actor, Action.REVIEW_SUBMISSION, Record("submission", submission_id))
-    if not 0 < len(ground.strip()) <= MAX_GROUND:
-        raise Refused("ground.missing", max=MAX_GROUND)
+    decide_ground(ground).enforce()
     with writing(office.engine) as connection:
         filing = submissions.filing(connection, submission_id)
         submission = filing.submission
@@ -48,3 +45,17 @@ def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, g
             status=submission.status.value,
         )
     return submission
+
+
+def list_reviews(office: Office, actor: Actor, submission_id: str) -> tuple[Review, ...]:
+    """Every verdict with its ground, in order of time, for whoever may see the submission.
+
+    Raises:
+        Refused: by access, or `record.unknown`.
+    """
+    with reading(office.engine) as connection:
+        submission = SUBMISSIONS.get(connection, submission_id)
+        owners = (submission.requester_id, submission.operator_id)
+        authorize(office, actor, Action.READ_SUBMISSION, Record("submission", submission_id, owners))
+        given = submissions.reviews_of(connection, submission_id)
+    return tuple(sorted(given, key=lambda review: (review.reviewed_at, review.reviewer)))

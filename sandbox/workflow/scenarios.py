@@ -1,6 +1,8 @@
-"""Authorizing application scenarios (article 35)."""
+"""Authorizing application scenarios, and ending them (article 35)."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from enclave_runner.contract.errors import Refused
 from sandbox.domain.party import Role
@@ -13,7 +15,7 @@ from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_a
 
 
 def authorize_scenario(office: Office, actor: Actor, scenario: Scenario) -> None:
-    """File an authorized scenario. It is never changed: a changed purpose is another scenario.
+    """File an authorized scenario. It can end early, and is never changed: a changed purpose is another scenario.
 
     Raises:
         Refused: by access, `record.exists`, `record.unknown`, `scenario.operator`, `scenario.expired`.
@@ -37,6 +39,24 @@ def authorize_scenario(office: Office, actor: Actor, scenario: Scenario) -> None
             purpose=scenario.purpose.value,
             evidence_sha256=scenario.evidence_sha256,
         )
+
+
+def end_scenario(office: Office, actor: Actor, scenario_id: str) -> Scenario:
+    """End a scenario now, for good: grants under it stay as they are, and nothing is dispatched under them any more.
+
+    Raises:
+        Refused: by access, `record.unknown`, `scenario.expired` when it has ended before.
+    """
+    with writing(office.engine) as connection:
+        scenario = SCENARIOS.get(connection, scenario_id)
+        authorize(office, actor, Action.AUTHORIZE_SCENARIO, _record(scenario))
+        now = office.clock()
+        if scenario.valid_until <= now:
+            raise Refused("scenario.expired", until=scenario.valid_until.date().isoformat())
+        ended = replace(scenario, valid_until=now)
+        SCENARIOS.save(connection, ended)
+        note_act(office, connection, actor, "scenario.end", scenario_id)
+    return ended
 
 
 def list_scenarios(office: Office, actor: Actor) -> tuple[Scenario, ...]:

@@ -17,6 +17,8 @@ from sandbox.domain.submission import Submission, SubmissionStatus
 from sandbox.rules.duties import approvals_needed
 from sandbox.store import datasets, submissions
 from sandbox.store.database import reading, writing
+from sandbox.store.grants import GRANTS
+from sandbox.store.products import PRODUCTS
 from sandbox.store.submissions import Filing
 from sandbox.workflow.office import Actor, Office, note_act
 from sandbox.workflow.quote import ask_quote, check_scope, usable_grant
@@ -82,6 +84,8 @@ def file_submission(
         input_sha256=input_sha256,
         status=SubmissionStatus.IN_REVIEW if needed else SubmissionStatus.ADMITTED,
         submitted_at=office.clock(),
+        purpose=record.grant.purpose,
+        columns=reads.columns,
     )
     submissions.add(connection, Filing(submission, reads.dataset_id, actor.name, needed))
     note_act(
@@ -100,10 +104,11 @@ def file_submission(
 def note_refusal(office: Office, actor: Actor, under: str, refused: Refused) -> None:
     """Write a refusal into the audit log: who, under which grant or product, by which rule. Not what was asked.
 
-    An id that names nothing is the caller's free text, and is left out.
+    An id that names no grant and no product is the caller's free text, and is left out whatever the rule is.
     """
-    target = "-" if refused.rule == "record.unknown" else under
     with writing(office.engine) as connection:
+        named = GRANTS.find(connection, under) or PRODUCTS.find(connection, under)
+        target = "-" if named is None else under
         note_act(office, connection, actor, "submission.refuse", target, rule=refused.rule)
 
 

@@ -13,7 +13,7 @@ from enclave_runner.contract.job import Question
 from sandbox.domain.grant import GrantRecord
 from sandbox.domain.product import Product, ProductStatus
 from sandbox.rules.access import Action, Record
-from sandbox.rules.admission import decide_active, decide_grant, decide_mode, decide_scope
+from sandbox.rules.admission import decide_active, decide_grant, decide_mode, decide_question, decide_scope
 from sandbox.rules.scenario import decide_use
 from sandbox.store import consents, datasets
 from sandbox.store.database import reading, writing
@@ -97,15 +97,17 @@ def _callable_grant(office: Office, connection: Connection, actor: Actor, produc
         raise Refused("product.not-published", product=product.product_id, status=product.status.value)
     record = GRANTS.get(connection, product.grant_id)
     scenario = SCENARIOS.get(connection, record.grant.scenario_id)
-    job, now = product.job, office.clock()
+    job, now, catalogue = product.job, office.clock(), datasets.catalogue(connection)
     for decision in (
         decide_active(PARTIES.get(connection, product.operator_id)),
         decide_grant(record, product.operator_id, now),
         decide_use(scenario, record.grant, actor.party.party_id, now),
         decide_mode(record.grant, job.mode),
-        decide_scope(record.grant, job.dataset_id, (job.attribute,), datasets.catalogue(connection)),
+        decide_scope(record.grant, job.dataset_id, (job.attribute,), catalogue),
     ):
         decision.enforce()
+    # The catalogue may have changed since the product was published.
+    decide_question(product, catalogue[job.dataset_id]).enforce()
     return record
 
 

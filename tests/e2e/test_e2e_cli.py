@@ -242,13 +242,13 @@ def test_the_jail_holds_on_this_host(stranger: Stranger) -> None:
 
 
 def test_people_see_tables_and_refusals_with_their_article(stranger: Stranger) -> None:
-    shown = run_program("grant", "list", cwd=stranger.folder)
+    shown = stranger.run("grant", "list", cwd=stranger.folder)
     assert (shown.code, shown.err) == (0, "")
     assert "grant-free" in shown.out
-    refused = run_program("grant", "show", "nothing", "--as", OPERATOR, cwd=stranger.folder)
+    refused = stranger.run("grant", "show", "nothing", "--as", OPERATOR, cwd=stranger.folder)
     assert refused.code == 3
     assert "record.unknown" in refused.out
-    wrong = run_program("grant", "shoe", cwd=stranger.folder)
+    wrong = stranger.run("grant", "shoe", cwd=stranger.folder)
     assert (wrong.code, wrong.out) == (2, "")
     assert "shoe" in wrong.err
 
@@ -264,6 +264,6 @@ def test_the_session_goes_on_without_a_running_enclave(stranger: Stranger) -> No
     stranger.enclave.close()
     before = {item["submission_id"] for item in _released(stranger)}
     line = ("submit", "sql", COUNT_SQL, "--grant", "grant-free", "--epsilon", "0.1", "--as", OPERATOR)
-    outcome = run_program("--json", *line, cwd=ROOT, environment={"YUNEI_HOME": str(stranger.home.folder)}).document
+    outcome = stranger.run("--json", *line, cwd=ROOT, environment={"YUNEI_HOME": str(stranger.home.folder)}).document
     assert outcome["submission"]["submission_id"] not in before
     assert stranger.done("audit", "verify")["ok"] is True

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.command_line import CANARY
 from tests.support.deployment import OPERATOR
-from tests.support.desk import DEPARTMENT, ENTRY, Desk, Refusal, open_desk
+from tests.support.desk import DEPARTMENT, ENTRY, Desk, Refusal
 from tests.support.staff import HEADER, staff_csv, staff_row
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with open_desk(tmp_path_factory.mktemp("desk")) as made:
-        yield made
-
 
 BAD_FILES: dict[str, tuple[str | bytes, Refusal]] = {
     "rows of other lengths": (staff_csv(20) + f"{CANARY},north\n" * 5, (3, "import.rejected", "15")),

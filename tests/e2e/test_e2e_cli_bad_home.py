@@ -20,7 +20,7 @@ import typer
 from enclave_runner.contract.signing import KeyFile
 from sandbox.cli.main import app
 from sandbox.settings import Home
-from tests.support.command_line import ROOT, call_main, run_program
+from tests.support.command_line import ROOT, call_main
 from tests.support.deployment import make_deployment
 from tests.support.deployment_state import changes, state_of
 
@@ -78,12 +78,12 @@ def test_wrong_usage_is_told_to_scripts_too(line: tuple[str, ...]) -> None:
 
 
 def test_an_empty_folder_becomes_a_deployment_without_any_option(tmp_path: Path) -> None:
-    made = run_program("init", "--json", cwd=tmp_path)
+    made = call_main("init", "--json", cwd=tmp_path)
     assert made.code == 0, made
     assert made.document["home"] == str(tmp_path / "var")
-    again = run_program("init", "--json", cwd=tmp_path)
+    again = call_main("init", "--json", cwd=tmp_path)
     assert again.fault == (4, "home.exists")
-    named = run_program("party", "list", "--json", environment={"YUNEI_HOME": str(tmp_path / "var")})
+    named = call_main("party", "list", "--json", environment={"YUNEI_HOME": str(tmp_path / "var")})
     assert [party["party_id"] for party in named.document] == ["bureau"]
 
 

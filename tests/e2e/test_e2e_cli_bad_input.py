@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,10 @@ from enclave_runner.contract.signing import KeyFile
 from tests.support.command_line import CANARY, call_main
 from tests.support.deployment import BANK, OPERATOR
 from tests.support.deployment_state import AUDIT
-from tests.support.desk import Desk, Refusal, draft, furnish, open_desk
+from tests.support.desk import Desk, Refusal, draft
 from tests.support.onnx_models import identity
 
 COUNT_SQL = "SELECT district, COUNT(*) AS people FROM staff GROUP BY district"
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with open_desk(tmp_path_factory.mktemp("desk")) as made:
-        furnish(made)
-        yield made
 
 
 DRAFTS: dict[str, tuple[tuple[str, ...], Refusal]] = {
@@ -86,6 +78,8 @@ def test_a_party_needs_a_valid_code_and_id(desk: Desk) -> None:
     assert desk.ask_in_vain(*line, "91590100MA31A18J73").rule == (3, "party.credit-code", "12")
     line = ("party", "add", "Op New", "--name", "甲", "--role", "operator", "--credit-code", "91590100MA31A18J72")
     assert desk.ask_in_vain(*line).rule == (3, "party.id", "-")
+    line = ("party", "add", "op-new", "--name", "甲", "--role", "operator", "--credit-code", "91590100MA31A18J72")
+    assert desk.ask_in_vain(*line).rule == (3, "party.code-taken", "49")
 
 
 def test_only_a_trusted_officer_signs(desk: Desk, tmp_path: Path) -> None:

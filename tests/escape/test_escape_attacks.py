@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from enclave_runner.contract.errors import Failed
-from enclave_runner.jail.launcher import MAX_RESULT_BYTES, memory_file
+from enclave_runner.jail.launcher import MAX_RESULT_BYTES, MemoryFile
 from enclave_runner.jail.profile import JailProfile
 from tests.support.hostile_zygote import CANARY, STEPS, HostileZygote
 
@@ -146,7 +146,7 @@ def test_an_exit_without_an_answer_is_an_empty_answer(hostile: HostileZygote) ->
 
 
 def test_a_sealed_file_cannot_be_changed_and_an_open_one_can(hostile: HostileZygote, beat: int) -> None:
-    with memory_file(b"granted rows") as sealed:
+    with MemoryFile(b"granted rows") as sealed:
         assert json.loads(hostile.run(b"write_task", [sealed.descriptor], PROFILE)) == []
         assert os.pread(sealed.descriptor, 64, 0) == b"granted rows"
     assert "pwrite" in json.loads(hostile.run(b"write_task", [beat], PROFILE))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from enclave_runner.contract.grant import Mode, Purpose
 from sandbox.domain.metering import MeterEvent
+from sandbox.rules.months import SHANGHAI, month_bounds
 from sandbox.rules.rating import count_free, rate
-from sandbox.workflow.meter import SHANGHAI, month_bounds
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 PRICES = {Purpose.INDUSTRY: st.integers(0, 10**9), Purpose.PUBLIC_INTEREST: st.just(0)}

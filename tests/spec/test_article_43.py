@@ -7,9 +7,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from enclave_runner.contract.dataset import KeyKind
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.job import Predicate, VerificationJob
 from sandbox.domain.consent import Consent
-from tests.support.articles import NOW
+from sandbox.domain.product import Product
+from sandbox.rules.admission import decide_question
+from tests.support.articles import NOW, a_dataset, a_spec
 
 SUBJECT = "5" * 64
 CONSENT = Consent("c-1", SUBJECT, "bank-a", "income-check", NOW + timedelta(days=30))
@@ -43,3 +47,19 @@ def test_a_consent_ends_at_a_certain_moment() -> None:
     with pytest.raises(Refused) as refused:
         replace(CONSENT, expires_at=datetime(2027, 1, 1))
     assert refused.value.rule == "consent.incomplete"
+
+
+def test_a_question_about_people_needs_their_consent_as_the_catalogue_says() -> None:
+    job = VerificationJob(dataset_id="insurance", attribute="amount", predicate=Predicate.EXISTS)
+    asking = Product("income-check", "operator-a", "g-1", "核验", job, needs_consent=False)
+    about_firms = a_dataset(spec=a_spec(key_kind=KeyKind.OPAQUE), personal=False)
+    about_people = replace(about_firms, personal=True)
+    assert decide_question(asking, about_firms).allowed
+    assert decide_question(asking, about_people).rule == "product.consent-needed"
+    assert decide_question(replace(asking, needs_consent=True), about_people).allowed
+
+
+def test_resident_identity_numbers_are_always_personal() -> None:
+    with pytest.raises(Refused) as refused:
+        a_dataset(personal=False)
+    assert refused.value.rule == "dataset.personal"

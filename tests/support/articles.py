@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
+
+from stdnum.cn import uscc
 
 from enclave_runner.contract.dataset import Column, ColumnType, DatasetSpec, KeyKind
 from enclave_runner.contract.grant import Grant, Mode, Purpose, Scope
@@ -15,6 +18,14 @@ from sandbox.domain.scenario import Scenario
 NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 # A sample of python-stdnum: valid by GB 32100-2015, and no organisation is meant.
 CREDIT_CODE = "91110000600037341L"
+
+
+def credit_code_of(party_id: str) -> str:
+    """A valid code of that party's own; that of `operator-a` is the sample."""
+    if party_id == "operator-a":
+        return CREDIT_CODE
+    body = "91110000" + "".join(f"{byte % 10}" for byte in hashlib.sha256(party_id.encode()).digest()[:9])
+    return body + str(uscc.calc_check_digit(body))
 
 
 def a_column(name: str = "amount", **changes: object) -> Column:
@@ -50,6 +61,7 @@ def a_dataset(**changes: object) -> Dataset:
         "opening": Opening.NONE,
         "frequency": Frequency.MONTHLY,
         "source": "generated",
+        "personal": True,
         "spec": a_spec(),
     }
     return Dataset(**{**fields, **changes})  # type: ignore[arg-type]

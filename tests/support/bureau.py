@@ -27,7 +27,7 @@ from sandbox.workflow.office import Actor, Office, create_office, local_actor, o
 from sandbox.workflow.parties import register_party
 from sandbox.workflow.products import publish_product
 from sandbox.workflow.scenarios import authorize_scenario
-from tests.support.articles import CREDIT_CODE, a_dataset, a_spec
+from tests.support.articles import CREDIT_CODE, a_dataset, a_spec, credit_code_of
 from tests.support.simulated_enclave import SimulatedEnclave
 
 START = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
@@ -35,6 +35,9 @@ DEPARTMENT, OPERATOR, OTHER, BANK, SHOP = "social-security", "operator-a", "oper
 FREE, PAID, PRODUCT = "grant-free", "grant-paid", "insured"
 RESIDENT = "990001199001011234"
 COUNT = QueryJob(sql="SELECT COUNT(*) AS n FROM insurance", budget=Budget(epsilon="1"))
+
+
+NEXT_MONTH = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 
 
 class Clock:
@@ -63,6 +66,10 @@ class Bureau:
     def actor(self, party: str = "bureau", person: str = "clerk") -> Actor:
         """Somebody of a party, as it stands now."""
         return local_actor(self.office, party, person)
+
+    def after_the_month(self) -> Office:
+        """The same office when November has ended: invoices are issued then."""
+        return replace(self.office, clock=lambda: NEXT_MONTH)
 
     def sign(self, grant: Grant) -> None:
         """Draft a grant and have the officer sign it."""
@@ -169,7 +176,7 @@ def model_job(content: bytes, sha256: str, columns: str = "amount") -> ModelJob:
 
 def party(party_id: str, role: Role) -> Party:
     """A party."""
-    return Party(party_id, f"{party_id} 公司", role, CREDIT_CODE)
+    return Party(party_id, f"{party_id} 公司", role, credit_code_of(party_id))
 
 
 def import_rows(bureau: Bureau, content: bytes = b"header\nrow\n", entry: Dataset | None = None) -> str:

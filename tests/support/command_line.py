@@ -80,13 +80,17 @@ def run_program(
     return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def call_main(*arguments: str, stdin: str | bytes = "", cwd: Path | None = None) -> Answer:
+def call_main(
+    *arguments: str, stdin: str | bytes = "", cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Answer:
     """The same program, in this process: what it starts (the enclave, the probes) are processes of their own."""
     out, err = io.StringIO(), io.StringIO()
     given = io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "stdin", given)
         patch.delenv("YUNEI_HOME", raising=False)
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
         if cwd is not None:
             patch.chdir(cwd)
         with pytest.raises(SystemExit) as left:

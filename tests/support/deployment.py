@@ -82,6 +82,7 @@ def dataset(of: DatasetSpec) -> Dataset:
         opening=Opening.NONE,
         frequency=Frequency.MONTHLY,
         source="test",
+        personal=False,  # made-up rows; the people of other tests consent
         spec=of,
     )
 

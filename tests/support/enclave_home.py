@@ -26,15 +26,16 @@ from enclave_runner.contract.receipt import Receipt
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.signing import KeyFile, Signed, seal, unseal
 from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
-from enclave_runner.contract.ticket import Charge, Ticket
+from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.trust import Trust
 from enclave_runner.contract.wire import DATASET_PURPOSE, FileFormat, ImportData, ImportReport, Settlement
-from enclave_runner.jail.launcher import memory_file
+from enclave_runner.jail.launcher import MemoryFile
 from enclave_runner.supervisor.enclave import Enclave, open_enclave
 from enclave_runner.supervisor.home import EnclaveHome, create_home
 from enclave_runner.supervisor.intake import import_data
 from enclave_runner.supervisor.ledger import utc_now
 from enclave_runner.supervisor.run import run_ticket
+from tests.support.tariffs import pack_charge
 
 POLICIES = Path(__file__).parents[2] / "policies"
 BUDGET = Budget(epsilon="1.0", delta="1e-6")
@@ -173,7 +174,7 @@ def running_site(bureau: Bureau, clock: Callable[[], datetime] = utc_now) -> Ite
 @contextmanager
 def rewound(data: bytes) -> Iterator[int]:
     """A descriptor of an anonymous file that holds `data`, at its beginning."""
-    with memory_file(data) as file:
+    with MemoryFile(data) as file:
         os.lseek(file.descriptor, 0, os.SEEK_SET)
         yield file.descriptor
 
@@ -215,7 +216,7 @@ def make_ticket(bureau: Bureau, job: Job, grant: Grant, attached: bytes | None =
         "data_versions": {},
         "input_sha256": digest(attached) if attached is not None else None,
         "policy_sha256": bureau.policy_sha256,
-        "charge": Charge(tariff_id="tariff-1", unit_price_fen=150, legal_basis="第三十五条"),
+        "charge": pack_charge(job.mode, grant.purpose),
         "issued_at": now - timedelta(seconds=5),
         "expires_at": now + timedelta(seconds=300),
         "audit_size": 0,

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -195,9 +194,13 @@ class HostileZygote(Zygote):
     """The real launcher in front of this program instead of the enclave's; `sabotage` names a step that will raise."""
 
     def __init__(self, sabotage: str = "") -> None:
+        self._sabotage = sabotage
+        super().__init__()
+
+    def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), str(theirs.fileno()), sabotage],
+            [sys.executable, str(Path(__file__)), str(theirs.fileno()), self._sabotage],
             pass_fds=[theirs.fileno()],
             env=dict(ENVIRONMENT),
             stdin=subprocess.DEVNULL,
@@ -207,7 +210,6 @@ class HostileZygote(Zygote):
         )
         theirs.close()
         self._orders = ours
-        self._lock = threading.Lock()
 
 
 def _sabotage(step: str) -> None:

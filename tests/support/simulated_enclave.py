@@ -120,7 +120,7 @@ class SimulatedEnclave:
     def _quote(self, ask: wire.AskQuote) -> wire.Quote:
         grant = unseal(ask.grant, GRANT_PURPOSE, self.trust.officers, Grant)
         dataset_id, columns, losses = self._plan(grant, ask.job)
-        measure = wire.QuotedMeasure(name="people", unit="rows", half_width="3")
+        measure = Measure(name="people", unit="rows", half_width="3")
         return wire.Quote(dataset_id=dataset_id, columns=columns, losses=losses, cells=1, measures=(measure,))
 
     def _plan(self, grant: Grant, job: Job) -> tuple[str, tuple[str, ...], tuple[PrivacyLoss, ...]]:

@@ -18,6 +18,7 @@ sharing = "conditional"
 opening = "none"
 frequency = "monthly"
 source = "test"
+personal = true
 
 [spec]
 dataset_id = "staff"

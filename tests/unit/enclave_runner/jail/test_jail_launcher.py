@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from enclave_runner.contract.errors import Failed
-from enclave_runner.jail.launcher import Zygote, memory_file, seal_memory
+from enclave_runner.jail.launcher import MemoryFile, Zygote, seal_memory
 from enclave_runner.jail.profile import JailProfile
 
 
 def test_a_memory_file_holds_its_content_for_good_and_goes_with_its_descriptor() -> None:
-    with memory_file(b"content") as file:
+    with MemoryFile(b"content") as file:
         assert os.pread(file.descriptor, 100, 0) == b"content"
         for attempt in (
             lambda: os.pwrite(file.descriptor, b"x", 0),
@@ -30,7 +30,7 @@ def test_a_memory_file_holds_its_content_for_good_and_goes_with_its_descriptor()
 
 
 def test_a_file_of_a_size_that_memory_never_had_can_be_empty() -> None:
-    with memory_file(b"") as file:
+    with MemoryFile(b"") as file:
         assert os.fstat(file.descriptor).st_size == 0
 
 

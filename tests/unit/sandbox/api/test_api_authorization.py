@@ -95,6 +95,7 @@ CASES = (
         },
         BUREAU,
     ),
+    post("/v1/scenarios/{scenario_id}/end", {}, BUREAU),
     get("/v1/grants", EVERYBODY),
     get(f"/v1/grants/{FREE}", frozenset({"bureau", "operator"}), "/v1/grants/{grant_id}"),
     post("/v1/grants", DRAFT, BUREAU),
@@ -105,6 +106,7 @@ CASES = (
     get("/v1/submissions", EVERYBODY),
     post("/v1/submissions", {"grant_id": FREE, "job": query("0.01")}, frozenset({"operator"})),
     get("/v1/submissions/{submission_id}", frozenset({"bureau", "operator"})),
+    get("/v1/submissions/{submission_id}/reviews", frozenset({"bureau", "operator"})),
     post("/v1/submissions/{submission_id}/reviews", {"verdict": "approve", "ground": "x"}, BUREAU),
     get("/v1/releases/{submission_id}", frozenset({"bureau", "operator"})),
     get("/v1/products", EVERYBODY),
@@ -119,6 +121,7 @@ CASES = (
         frozenset({"operator"}),
     ),
     get(f"/v1/products/{PRODUCT}", EVERYBODY, "/v1/products/{product_id}"),
+    get("/v1/consents", EVERYBODY),
     post(
         "/v1/consents",
         {"product_id": PRODUCT, "business_id": BANK, "identifier": "p1", "expires_at": LATER},
@@ -133,6 +136,7 @@ CASES = (
     get("/v1/meter-events", EVERYBODY),
     post("/v1/invoices", {"payer_id": BANK, "month": "2026-01"}, BUREAU),
     get("/v1/invoices", EVERYBODY),
+    get(f"/v1/invoices/draft?payer_id={BANK}&month=2026-01", frozenset({"bureau", "bank"}), "/v1/invoices/draft"),
     get("/v1/audit", BUREAU),
 )
 
@@ -141,6 +145,7 @@ CASES = (
 def made(api: ApiWorld) -> dict[str, str]:
     """Things that the cases may spoil."""
     grant(api.world, "grant-matrix", Purpose.PUBLIC_INTEREST)
+    grant(api.world, "matrix-end", Purpose.PUBLIC_INTEREST)
     product = {"product_id": "product-matrix", "grant_id": "grant-matrix", "title": "x", "job": VERIFICATION}
     assert api.post("operator", "/v1/products", product | {"needs_consent": False}).status_code == 201
     consent = {"product_id": "product-matrix", "business_id": BANK, "identifier": "p1", "expires_at": LATER}
@@ -148,6 +153,7 @@ def made(api: ApiWorld) -> dict[str, str]:
     run = api.post("operator", "/v1/submissions", {"grant_id": "grant-matrix", "job": query("0.01")})
     return {
         "grant_id": "grant-matrix",
+        "scenario_id": "scenario-matrix-end",
         "product_id": "product-matrix",
         "consent_id": filed.json()["consent_id"],
         "submission_id": run.json()["submission"]["submission_id"],

@@ -17,10 +17,15 @@ from sandbox.store.database import reading
 from sandbox.workflow.keys import create_api_key, revoke_api_key
 from sandbox.workflow.parties import set_party_status
 from tests.support.api_world import ApiWorld, fresh_key, is_problem, query
+from tests.support.articles import credit_code_of
 from tests.support.deployment import BANK, FREE, PRODUCT
 
 CANARY = "CANARY-11010519491231002X"
-PARTY = {"name": "测试机构", "role": "business", "credit_code": "91110000600037341L"}
+
+
+def new_party(party_id: str) -> dict[str, str]:
+    """An organisation that is not registered yet."""
+    return {"party_id": party_id, "name": "测试机构", "role": "business", "credit_code": credit_code_of(party_id)}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_a_write_needs_an_idempotency_key(api: ApiWorld, key: str | None) -> Non
 
 
 def test_the_same_key_and_body_give_the_same_answer_and_run_once(api: ApiWorld) -> None:
-    key, body = fresh_key(), {"party_id": "biz-once", **PARTY}
+    key, body = fresh_key(), new_party("biz-once")
     first = api.post("bureau", "/v1/parties", body, **{"Idempotency-Key": key})
     again = api.post("bureau", "/v1/parties", body, **{"Idempotency-Key": key})
     assert (first.status_code, again.status_code) == (201, 201)
@@ -101,7 +106,7 @@ def test_the_same_key_and_body_give_the_same_answer_and_run_once(api: ApiWorld) 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/parties", {"party_id": "biz-other-body", **PARTY}),
+        ("/v1/parties", new_party("biz-other-body")),
         ("/v1/keys", {"party_id": BANK, "person": "somebody"}),
     ],
 )
@@ -125,7 +130,7 @@ def test_a_refused_write_may_be_tried_again_under_its_key(api: ApiWorld) -> None
     key, body = fresh_key(), {"party_id": "biz-later", "person": "clerk"}
     first = api.post("bureau", "/v1/keys", body, **{"Idempotency-Key": key})
     assert is_problem(first, 404, "record.unknown")
-    assert api.post("bureau", "/v1/parties", {"party_id": "biz-later", **PARTY}).status_code == 201
+    assert api.post("bureau", "/v1/parties", new_party("biz-later")).status_code == 201
     again = api.post("bureau", "/v1/keys", body, **{"Idempotency-Key": key})
     assert again.status_code == 201
     assert "idempotency-replayed" not in again.headers

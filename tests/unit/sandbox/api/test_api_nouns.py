@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 
+import httpx
 import msgspec
 import pytest
 
@@ -12,9 +14,11 @@ from enclave_runner.contract.grant import PURPOSE, Grant
 from enclave_runner.contract.grant import Purpose as PurposeClass
 from enclave_runner.contract.signing import KeyFile, seal
 from sandbox.api import models
+from sandbox.api.app import create_app
+from sandbox.rules.months import SHANGHAI, month_bounds
 from tests.support.api_world import COUNT_SQL, ApiWorld, fresh_key, is_problem, query
 from tests.support.deployment import BANK, FREE, OPERATOR, PAID, PRODUCT, grant
-from tests.support.http_server import raw_exchange
+from tests.support.http_server import raw_exchange, serving
 from tests.support.onnx_models import identity
 
 LATER = "2027-06-01T00:00:00Z"
@@ -224,17 +228,13 @@ def test_a_model_waits_for_its_reviewer_and_then_runs(api: ApiWorld) -> None:
     assert is_problem(late, 409, "review.closed")
 
 
-def test_a_rejected_submission_never_runs(api: ApiWorld) -> None:
-    sha256 = api.post("operator", "/v1/models", identity(1)).json()["sha256"]
-    job = {"type": "model", "sql": FEATURES, "budget": {"epsilon": "0.2"}, "model_sha256": sha256, "output": "score"}
-    key = fresh_key()
-    body = {"grant_id": PAID, "job": job}
-    waiting = api.post("operator", "/v1/submissions", body, **{"Idempotency-Key": key}).json()
-    path = f"/v1/submissions/{waiting['submission']['submission_id']}/reviews"
-    rejected = api.post("reviewer", path, {"verdict": "reject", "ground": "用途不符"})
-    assert rejected.json()["status"] == "refused"
-    again = api.post("operator", "/v1/submissions", body, **{"Idempotency-Key": key}).json()
-    assert (again["submission"]["status"], again["receipt"]) == ("refused", None)
+def test_an_ended_scenario_admits_no_use(api: ApiWorld) -> None:
+    grant(api.world, "grant-ended", PurposeClass.PUBLIC_INTEREST)
+    ended = api.post("bureau", "/v1/scenarios/scenario-grant-ended/end")
+    assert ended.status_code == 200
+    refused = api.post("operator", "/v1/submissions", {"grant_id": "grant-ended", "job": query()})
+    assert is_problem(refused, 403, "scenario.expired")
+    assert is_problem(api.post("bureau", "/v1/scenarios/scenario-grant-ended/end"), 403, "scenario.expired")
 
 
 @pytest.mark.parametrize("sha256", ["0" * 64, "../../keys/control.key", "A" * 64, ""])
@@ -281,6 +281,8 @@ def test_a_product_is_published_called_and_suspended(api: ApiWorld) -> None:
     consent = {"product_id": "api-product", "business_id": BANK, "identifier": "p1", "expires_at": LATER}
     filed = api.post("bureau", "/v1/consents", consent)
     assert filed.status_code == 201
+    for who, listed in (("bureau", True), ("bank", True), ("insurer", False)):
+        assert (filed.json() in api.get(who, "/v1/consents").json()) is listed
     assert filed.json()["subject"] != "p1"
     answered = api.post("bank", "/v1/verifications", call)
     assert (answered.status_code, answered.json()["release"]["answer"]) == (201, "yes")
@@ -323,10 +325,20 @@ def test_the_spent_budget_is_told_in_whole_numbers(api: ApiWorld) -> None:
 
 
 def test_the_months_invoice_is_the_sum_of_its_events(api: ApiWorld) -> None:
-    payer, month = BANK, api.world.office.clock().astimezone(UTC).strftime("%Y-%m")
+    payer, month = BANK, api.world.office.clock().astimezone(SHANGHAI).strftime("%Y-%m")
     api.post("bank", "/v1/verifications", {"product_id": PRODUCT, "subject": "p5", "claim": "true"})
     billed = api.get("bank", f"/v1/meter-events?month={month}").json()
-    first, again = (api.post("bureau", "/v1/invoices", {"payer_id": payer, "month": month}) for _ in range(2))
+    asked, write = {"payer_id": payer, "month": month}, api.headers("bureau")
+    assert is_problem(api.post("bureau", "/v1/invoices", asked), 409, "invoice.month-open")
+    drafts = [api.get(who, f"/v1/invoices/draft?payer_id={payer}&month={month}") for who in ("bank", "bureau")]
+    assert is_problem(api.get("insurer", f"/v1/invoices/draft?payer_id={payer}&month={month}"), 403, "access.foreign")
+    assert api.get("bank", "/v1/invoices").json() == []
+    later = replace(api.world.office, clock=lambda: month_bounds(month)[1])
+    with serving(create_app(later)) as base, httpx.Client(base_url=base) as client:
+        first, again = (
+            client.post("/v1/invoices", headers=write | {"Idempotency-Key": fresh_key()}, json=asked) for _ in range(2)
+        )
+    assert [draft.json() for draft in drafts] == [first.json()] * 2
     assert (first.status_code, first.json()) == (201, again.json())
     assert first.json()["total_fen"] == sum(line["amount_fen"] for line in first.json()["invoice"]["lines"])
     assert first.json()["total_fen"] == billed["total_fen"] > 0

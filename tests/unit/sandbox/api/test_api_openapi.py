@@ -97,6 +97,7 @@ def test_identifiers_of_people_have_no_place_in_an_address(description: dict[str
         "consent_id",
         "month",
         "party",
+        "payer_id",
     }
 
 

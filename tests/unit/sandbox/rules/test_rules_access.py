@@ -34,6 +34,7 @@ OWN_READS = {
     Action.READ_RELEASE,
     Action.READ_METER,
     Action.READ_INVOICE,
+    Action.READ_CONSENT,
 }
 OPEN_READS = {Action.READ_CATALOGUE, Action.READ_PRODUCT}
 ALLOWED = {

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from enclave_runner.contract.grant import Mode
+from enclave_runner.contract.grant import Mode, Purpose
 from enclave_runner.contract.rulebook import PolicyPack
 from sandbox.domain.submission import Review, Submission, SubmissionStatus, Verdict
-from sandbox.rules.duties import approvals_needed, decide_review, read_approvals, tally
+from sandbox.rules.duties import approvals_needed, decide_ground, decide_review, read_approvals, tally
 from sandbox.settings import pack_folder
 from tests.support.bureau import BANK, COUNT, FREE, OPERATOR, START
 from tests.support.refusals import failed_at
 
-SUBMISSION = Submission("s-1", FREE, OPERATOR, BANK, None, COUNT, None, SubmissionStatus.IN_REVIEW, START)
+SUBMISSION = Submission(
+    "s-1", FREE, OPERATOR, BANK, None, COUNT, None, SubmissionStatus.IN_REVIEW, START, Purpose.INDUSTRY, ()
+)
 
 
 def verdict(reviewer: str, given: Verdict = Verdict.APPROVE) -> Review:
@@ -34,10 +36,11 @@ def test_the_pack_asks_more_of_models_and_of_higher_grades() -> None:
         "[approvals]\nquery = [0,0,0]\nverification = [0,0,0,0]\nmodel = [0,0,0,0]",
         "[approvals]\nquery = [2,1,1,1]\nverification = [0,0,0,0]\nmodel = [0,0,0,0]",
         "[approvals]\nquery = [-1,0,0,0]\nverification = [0,0,0,0]\nmodel = [0,0,0,0]",
+        "[approvals]\nquery = [0,0,0,0]\nverification = [0,0,0,1]\nmodel = [0,0,0,0]",
         '[approvals]\nquery = "none"\nverification = [0,0,0,0]\nmodel = [0,0,0,0]',
     ],
 )
-def test_a_table_with_a_gap_or_a_fall_does_not_load(tmp_path: Path, text: str) -> None:
+def test_a_table_with_a_gap_or_a_fall_or_reviews_of_questions_does_not_load(tmp_path: Path, text: str) -> None:
     (tmp_path / "rules.toml").write_text("")
     (tmp_path / "reviews.toml").write_text(text)
     with failed_at("policy.reviews"):
@@ -68,3 +71,10 @@ def test_nobody_counts_twice() -> None:
 )
 def test_verdicts_add_up(reviews: tuple[Review, ...], needed: int, status: SubmissionStatus) -> None:
     assert tally(reviews, needed) is status
+
+
+@pytest.mark.parametrize(
+    ("ground", "allowed"), [("", False), (" \n", False), ("x", True), (" " + "x" * 500 + " ", True), ("x" * 501, False)]
+)
+def test_a_ground_is_stated_at_readable_length(ground: str, allowed: bool) -> None:
+    assert decide_ground(ground).allowed is allowed

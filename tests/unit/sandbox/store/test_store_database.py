@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shutil
+import stat
 import threading
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from sqlalchemy import Engine, create_mock_engine, func, insert, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from sandbox.store import schema
+from sandbox.store import database, schema
 from sandbox.store.database import open_copy, open_engine, reading, sqlite_url, upgrade, writing
 
 
@@ -129,3 +132,41 @@ def test_the_schema_compiles_for_postgresql() -> None:
     assert made.count("CREATE TABLE") == len(schema.METADATA.tables)
     assert "BYTEA" in made
     assert "number SERIAL NOT NULL" in made
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_database_wal_and_shared_memory_are_their_owners_alone(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        engine = open_engine(sqlite_url(tmp_path / "control.db"))
+        upgrade(engine)
+        with reading(engine):
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("control.db", "control.db-wal", "control.db-shm"), 0o600)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a b", "a%b&c=d", "数据"])
+def test_a_home_of_any_name_works(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    engine = open_engine(sqlite_url(folder / "control.db"))
+    upgrade(engine)
+    add_entry(engine, 0)
+    copy = open_copy(folder / "control.db")
+    with copy.connect() as connection, connection.begin():
+        assert connection.execute(select(schema.audit_entries.c.number)).scalar_one() == 0
+    copy.dispose()
+    engine.dispose()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert "control.db" in {path.name for path in folder.iterdir()}
+
+
+def test_the_program_may_lie_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrations = tmp_path / "100%(here)s d" / "migrations"
+    shutil.copytree(database.MIGRATIONS, migrations, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(database, "MIGRATIONS", migrations)
+    engine = open_engine(sqlite_url(tmp_path / "control.db"))
+    upgrade(engine)
+    add_entry(engine, 0)

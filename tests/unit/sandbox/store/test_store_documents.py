@@ -37,7 +37,19 @@ from tests.support.bureau import (
 )
 from tests.support.refusals import refused_by
 
-SUBMISSION = Submission("s-1", PAID, OPERATOR, BANK, PRODUCT, COUNT, "a" * 64, SubmissionStatus.ADMITTED, START)
+SUBMISSION = Submission(
+    submission_id="s-1",
+    grant_id=PAID,
+    operator_id=OPERATOR,
+    requester_id=BANK,
+    product_id=PRODUCT,
+    job=COUNT,
+    input_sha256="a" * 64,
+    status=SubmissionStatus.ADMITTED,
+    submitted_at=START,
+    purpose=Purpose.INDUSTRY,
+    columns=("insured",),
+)
 
 
 @pytest.fixture

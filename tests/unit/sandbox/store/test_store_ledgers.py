@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def used(tmp_path: Path) -> Bureau:
     bureau = furnished_bureau(tmp_path)
     submission = submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT)
     dispatch(bureau.office, submission.submission_id)
-    issue_invoice(bureau.office, bureau.actor(), OPERATOR, "2026-11")
+    issue_invoice(bureau.after_the_month(), bureau.actor(), OPERATOR, "2026-11")
     return bureau
 
 
@@ -57,7 +59,8 @@ def test_receipts_tickets_and_releases_read_back(used: Bureau) -> None:
         (stored,) = receipts.listed(connection)
         assert receipts.of_submission(connection, stored.receipt.submission_id) == stored
         assert receipts.of_submission(connection, "other") is None
-        assert receipts.named(connection, [stored.receipt.receipt_id, "other"]) == (stored.receipt,)
+        assert receipts.on_invoice(connection, f"inv-2026-11-{OPERATOR}") == (stored.receipt,)
+        assert receipts.on_invoice(connection, "other") == ()
         assert receipts.release_of(connection, stored.receipt.receipt_id) is not None
         assert receipts.release_of(connection, "other") is None
         ticket = tickets.find(connection, stored.receipt.ticket_id)
@@ -66,6 +69,18 @@ def test_receipts_tickets_and_releases_read_back(used: Bureau) -> None:
         assert tickets.find(connection, "other") is None
         with refused_by("record.unknown", what="ticket"):
             tickets.of_submission(connection, "other")
+
+
+def test_an_invoice_of_more_receipts_than_a_statement_takes_parameters_reads_back(used: Bureau) -> None:
+    uses = [submit(used.office, used.actor(OPERATOR), PAID, COUNT).submission_id for _ in range(4)]
+    done = [dispatch(used.office, submission_id).receipt for submission_id in uses]
+    used.clock.now = datetime(2027, 1, 4, tzinfo=UTC)
+    issued = issue_invoice(used.office, used.actor(), OPERATOR, "2026-12")
+    with reading(used.office.engine) as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 3)
+        assert receipts.on_invoice(connection, issued.invoice_id) == tuple(done)
 
 
 def test_one_hash_names_one_key(used: Bureau) -> None:

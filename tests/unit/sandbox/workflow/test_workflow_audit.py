@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from enclave_runner.contract.receipt import PURPOSE, Receipt
 from enclave_runner.contract.signing import KeyFile, seal
 from enclave_runner.contract.wire import AskLog
 from sandbox.store.audit_log import AuditVerdict
+from sandbox.store.database import open_engine, sqlite_url
 from sandbox.store.schema import LEDGERS
 from sandbox.workflow.audit import AuditReport, verify_audit, verify_copy
 from sandbox.workflow.dispatch import dispatch
@@ -30,7 +32,7 @@ def used(bureau: Bureau) -> Bureau:
     for grant_id in (FREE, PAID, PAID):
         submission = submit(bureau.office, bureau.actor(OPERATOR), grant_id, COUNT)
         dispatch(bureau.office, submission.submission_id)
-    issue_invoice(bureau.office, bureau.actor(), OPERATOR, "2026-11")
+    issue_invoice(bureau.after_the_month(), bureau.actor(), OPERATOR, "2026-11")
     return bureau
 
 
@@ -85,7 +87,7 @@ CUT_TAIL = (
 @pytest.mark.parametrize(
     ("statements", "findings"),
     [
-        (CUT_TAIL, ["audit log", "invoices"]),
+        (CUT_TAIL, ["audit log"]),
         (("UPDATE audit_entries SET doc = replace(doc, 'grant.sign', 'grant.sigN')",), ["audit log"]),
         (("DELETE FROM releases",), ["releases"]),
         (("UPDATE releases SET content = CAST(replace(CAST(content AS TEXT), '42', '43') AS BLOB)",), ["releases"]),
@@ -164,6 +166,118 @@ def test_a_rewritten_cross_checkpoint_is_found(used: Bureau) -> None:
     for signed in used.enclave._log:
         used.enclave._frontier = used.enclave._frontier.append(encode(signed))
     assert failing(verify_audit(used.office)) == ["receipts stored", "cross-checkpoints"]
+
+
+BESIDE_DOC = {"audit_entries": "leaf_hash", "audit_checkpoints": "note", "releases": "content"}
+# Tables whose content verification reads, and how many of their bytes the test below changes, one after the other.
+READ_BY_VERIFICATION = {
+    "audit_entries": 24,
+    "audit_checkpoints": 12,
+    "receipts": 24,
+    "releases": 12,
+    "meter_events": 24,
+    "invoices": 12,
+    "submissions": 24,
+}
+
+
+def flip(path: Path, table: str, number: int, place: float, byte: int) -> int:
+    """Change one byte in one row, or change it back; which row of the table it is in."""
+    column = BESIDE_DOC.get(table, "doc")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        rows = connection.execute(f"SELECT rowid, {column} FROM {table} ORDER BY rowid").fetchall()
+        index = number % len(rows)
+        rowid, value = rows[index]
+        changed = bytearray(value)
+        changed[int(place * len(changed))] ^= byte
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (bytes(changed), rowid))
+    return index
+
+
+@pytest.mark.parametrize("table", READ_BY_VERIFICATION)
+def test_one_byte_changed_anywhere_never_keeps_the_report_from_being_made(used: Bureau, table: str) -> None:
+    path, wrong = used.office.home.control_db, 0
+    edit(path)
+    times = READ_BY_VERIFICATION[table]
+    for number in range(times):
+        place, byte = (number * 7 % times) / times, (0x01, 0x80, 0x20)[number % 3]
+        index = flip(path, table, number, place, byte)
+        report = verify_audit(used.office)
+        wrong += not report.ok
+        if table in ("audit_entries", "audit_checkpoints"):
+            assert not report.ok
+            assert report.checks[0].problem is not None
+            assert report.checks[0].problem.startswith(f"entry {index}: ")
+            assert failing(report) == ["audit log"]
+        flip(path, table, number, place, byte)
+    assert wrong == times if table != "submissions" else wrong > 0
+    assert verify_audit(used.office).ok
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("UPDATE meter_events SET doc = x'7B7D'", "meter events"),
+        ("UPDATE meter_events SET doc = 'text'", "meter events"),
+        ("UPDATE invoices SET doc = 7", "invoices"),
+        ("UPDATE receipts SET doc = x'FF' WHERE sequence = 1", "receipts stored"),
+        ("UPDATE submissions SET doc = x'7B7D'", "meter events"),
+        ("DROP TABLE invoice_lines", "invoices"),
+    ],
+)
+def test_what_cannot_be_read_is_a_finding_of_the_check_that_needed_it(
+    used: Bureau, statement: str, finding: str
+) -> None:
+    edit(used.office.home.control_db, statement)
+    report = verify_audit(used.office)
+    assert finding in failing(report)
+    assert "audit log" not in failing(report)
+    assert [check.name for check in report.checks] == [check.name for check in verify_audit(used.office).checks]
+
+
+def test_a_broken_table_of_parties_is_in_nobodys_way(used: Bureau) -> None:
+    edit(used.office.home.control_db, "UPDATE parties SET doc = x'FF'")
+    assert verify_audit(used.office).ok
+
+
+def test_nothing_is_concluded_from_what_follows_a_bad_entry(used: Bureau) -> None:
+    path = used.office.home.control_db
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT number, doc FROM audit_entries ORDER BY number").fetchall()
+    number, doc = next((number, doc) for number, doc in rows if b'"act":"receipt.settle"' in doc)
+    edit(
+        path, f"UPDATE audit_entries SET doc = x'{doc.replace(b'log_root', b'log_rooT').hex()}' WHERE number = {number}"
+    )
+    report = verify_audit(used.office)
+    assert failing(report) == ["audit log"]
+    assert {check.name: check.entries for check in report.checks}["cross-checkpoints"] == 0
+
+
+def test_an_unreadable_database_gives_a_report(used: Bureau) -> None:
+    used.office.engine.dispose()
+    for path in used.office.home.bureau.glob("control.db*"):
+        path.write_bytes(b"no database at all" * 400)
+    assert failing(verify_audit(used.office)) == ["ledgers"]
+
+
+def test_a_broken_schema_gives_a_report(used: Bureau, tmp_path: Path) -> None:
+    copy = copy_of(used, tmp_path)
+    content = bytearray(copy.read_bytes())
+    content[content.index(b"CREATE TABLE meter_events") + 8] ^= 0x80
+    copy.write_bytes(bytes(content))
+    engine = open_engine(sqlite_url(copy))
+    assert failing(verify_audit(replace(used.office, engine=engine))) == ["ledgers"]
+    engine.dispose()
+    assert not verify_copy(copy, used.office.home.trust).ok
+
+
+def test_a_bad_entry_is_located_in_a_copy_whose_receipts_cannot_be_read(used: Bureau, tmp_path: Path) -> None:
+    copy = copy_of(used, tmp_path)
+    edit(copy, "UPDATE receipts SET doc = x'FF'")
+    assert not verify_copy(copy, used.office.home.trust).ok
+    edit(copy, "UPDATE audit_entries SET leaf_hash = x'00' WHERE number = 5")
+    verdict = verify_copy(copy, used.office.home.trust)
+    assert (verdict.ok, verdict.first_bad_index) == (False, 5)
 
 
 def copy_of(bureau: Bureau, folder: Path) -> Path:

@@ -11,15 +11,14 @@ from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.receipt import Receipt
 from sandbox.domain.metering import Invoice, InvoiceLine
 from sandbox.domain.submission import Submission
-from sandbox.store import invoices as stored
-from sandbox.store import receipts
+from sandbox.store import audit_log, receipts
 from sandbox.store.database import reading
 from sandbox.store.submissions import SUBMISSIONS
 from sandbox.workflow.budget import read_budget
 from sandbox.workflow.consents import file_consent
 from sandbox.workflow.dispatch import dispatch
-from sandbox.workflow.invoices import issue_invoice, list_invoices, recompute_invoice
-from sandbox.workflow.meter import list_events, month_bounds
+from sandbox.workflow.invoices import draft_invoice, issue_invoice, list_invoices, recompute_invoice
+from sandbox.workflow.meter import list_events
 from sandbox.workflow.submit import submit
 from sandbox.workflow.verify import verify
 from tests.support.bureau import BANK, COUNT, FREE, OPERATOR, OTHER, PAID, PRODUCT, RESIDENT, Bureau
@@ -36,30 +35,21 @@ def use(bureau: Bureau, grant_id: str = PAID) -> str:
 
 
 def invoice(bureau: Bureau, month: str, payer: str = OPERATOR) -> Invoice:
-    return issue_invoice(bureau.office, bureau.actor(), payer, month)
+    """Issued long after."""
+    late = replace(bureau.office, clock=lambda: datetime(2028, 1, 1, tzinfo=UTC))
+    return issue_invoice(late, bureau.actor(), payer, month)
 
 
 def lines(issued: Invoice) -> list[str]:
     return [line.receipt_id for line in issued.lines]
 
 
-@pytest.mark.parametrize(
-    ("month", "begin", "end"),
-    [
-        ("2026-11", datetime(2026, 10, 31, 16, tzinfo=UTC), CLOSE),
-        ("2026-12", CLOSE, datetime(2026, 12, 31, 16, tzinfo=UTC)),
-        ("2028-02", datetime(2028, 1, 31, 16, tzinfo=UTC), datetime(2028, 2, 29, 16, tzinfo=UTC)),
-    ],
-)
-def test_a_month_begins_and_ends_at_midnight_in_shanghai(month: str, begin: datetime, end: datetime) -> None:
-    assert month_bounds(month) == (begin, end)
-
-
 @pytest.mark.parametrize("month", ["", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "2026-11\n", "1999-01"])
 def test_anything_else_is_no_month(bureau: Bureau, month: str) -> None:
-    for ask in (month_bounds, lambda text: list_events(bureau.office, bureau.actor(), text)):
-        with refused_by("month.malformed"):
-            ask(month)
+    with refused_by("month.malformed"):
+        list_events(bureau.office, bureau.actor(), month)
+    with refused_by("month.malformed"):
+        draft_invoice(bureau.office, bureau.actor(), OPERATOR, month)
     with refused_by("month.malformed"):
         invoice(bureau, month)
 
@@ -92,7 +82,9 @@ def test_free_uses_are_counted_once_and_cost_nothing(bureau: Bureau) -> None:
     issued = invoice(bureau, "2026-11")
     assert (issued.free_uses, len(issued.lines), issued.total_fen) == (2, 1, 20_000)
     bureau.clock.now = CLOSE
-    assert (invoice(bureau, "2026-12").free_uses, invoice(bureau, "2026-12").lines) == (0, ())
+    with refused_by("invoice.empty", party=OPERATOR, month="2026-12"):
+        invoice(bureau, "2026-12")
+    assert [item.month for item in list_invoices(bureau.office, bureau.actor())] == ["2026-11"]
 
 
 def test_refused_and_failed_jobs_are_on_the_meter_and_on_no_invoice(bureau: Bureau) -> None:
@@ -101,20 +93,24 @@ def test_refused_and_failed_jobs_are_on_the_meter_and_on_no_invoice(bureau: Bure
     bureau.enclave.fail_next = True
     use(bureau)
     assert [event.units for event in list_events(bureau.office, bureau.actor())] == [0, 0]
-    issued = invoice(bureau, "2026-11")
-    assert (issued.lines, issued.free_uses, issued.total_fen) == ((), 0, 0)
+    with refused_by("invoice.empty"):
+        invoice(bureau, "2026-11")
 
 
 def test_whoever_asked_pays(bureau: Bureau) -> None:
     file_consent(bureau.office, bureau.actor(), PRODUCT, BANK, RESIDENT, CLOSE)
     verify(bureau.office, bureau.actor(BANK), PRODUCT, RESIDENT, "true")
     assert invoice(bureau, "2026-11", BANK).total_fen == 50
-    assert invoice(bureau, "2026-11", OPERATOR).total_fen == 0
+    with refused_by("invoice.empty"):
+        invoice(bureau, "2026-11", OPERATOR)
     for who, seen in ((BANK, 1), (OPERATOR, 1), (OTHER, 0), ("bureau", 1)):
         assert len(list_events(bureau.office, bureau.actor(who))) == seen
 
 
 def test_only_the_bureau_issues_and_a_payer_reads_its_own(bureau: Bureau) -> None:
+    file_consent(bureau.office, bureau.actor(), PRODUCT, BANK, RESIDENT, CLOSE)
+    verify(bureau.office, bureau.actor(BANK), PRODUCT, RESIDENT, "true")
+    use(bureau)
     invoice(bureau, "2026-11", BANK)
     invoice(bureau, "2026-11", OPERATOR)
     with refused_by("access.bureau-only"):
@@ -123,16 +119,44 @@ def test_only_the_bureau_issues_and_a_payer_reads_its_own(bureau: Bureau) -> Non
     assert len(list_invoices(bureau.office, bureau.actor())) == 2
 
 
-def test_no_invoice_for_a_month_to_come_or_an_unknown_payer(bureau: Bureau) -> None:
+@pytest.mark.parametrize("moment", [CLOSE - timedelta(days=20), CLOSE - timedelta(seconds=1)])
+def test_no_invoice_before_the_month_has_ended_in_shanghai(bureau: Bureau, moment: datetime) -> None:
+    use(bureau)
+    bureau.clock.now = moment
+    with refused_by("invoice.month-open", month="2026-11", until="2026-12-01"):
+        issue_invoice(bureau.office, bureau.actor(), OPERATOR, "2026-11")
+    assert list_invoices(bureau.office, bureau.actor()) == ()
+    bureau.clock.now = CLOSE
+    assert issue_invoice(bureau.office, bureau.actor(), OPERATOR, "2026-11").total_fen == 20_000
+
+
+def test_a_draft_is_what_the_invoice_would_be_and_leaves_nothing_behind(bureau: Bureau) -> None:
+    use(bureau)
+    with reading(bureau.office.engine) as connection:
+        before = audit_log.frontier(connection)
+    drafts = [draft_invoice(bureau.office, bureau.actor(who), OPERATOR, "2026-11") for who in ("bureau", OPERATOR)]
+    with reading(bureau.office.engine) as connection:
+        assert audit_log.frontier(connection) == before
+    assert list_invoices(bureau.office, bureau.actor()) == ()
+    assert drafts == [invoice(bureau, "2026-11")] * 2
+    use(bureau)
+    assert draft_invoice(bureau.office, bureau.actor(), OPERATOR, "2026-11") == drafts[0]
+
+
+def test_a_draft_is_for_its_payer_and_for_a_month_that_has_begun(bureau: Bureau) -> None:
+    assert draft_invoice(bureau.office, bureau.actor(BANK), BANK, "2026-11").total_fen == 0
+    with refused_by("access.foreign"):
+        draft_invoice(bureau.office, bureau.actor(BANK), OPERATOR, "2026-11")
     with refused_by("month.future", month="2026-12"):
-        invoice(bureau, "2026-12")
-    with refused_by("record.unknown", what="party"):
-        invoice(bureau, "2026-11", "nobody")
+        draft_invoice(bureau.office, bureau.actor(), OPERATOR, "2026-12")
+    for ask in (invoice, lambda *asked: draft_invoice(bureau.office, bureau.actor(), "nobody", "2026-11")):
+        with refused_by("record.unknown", what="party"):
+            ask(bureau, "2026-11", "nobody")
 
 
 def evidence(bureau: Bureau, issued: Invoice) -> tuple[tuple[Receipt, ...], dict[str, Submission]]:
     with reading(bureau.office.engine) as connection:
-        found = receipts.named(connection, stored.covered(connection, issued.invoice_id))
+        found = receipts.on_invoice(connection, issued.invoice_id)
         asked = {item.submission_id: SUBMISSIONS.get(connection, item.submission_id) for item in found}
     return found, asked
 

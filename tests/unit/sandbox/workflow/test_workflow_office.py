@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import stat
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from sandbox.domain.party import Role
 from sandbox.settings import Home
 from sandbox.store import audit_log
 from sandbox.store.database import reading
+from sandbox.workflow.audit import verify_audit
 from sandbox.workflow.office import Actor, create_office, open_office, read_bureau_trust, utc_now
 from sandbox.workflow.parties import register_party
 from tests.support.bureau import OTHER, Bureau, open_bureau, party
@@ -35,6 +38,30 @@ def test_the_trust_file_holds_public_keys_and_the_key_file_is_private(tmp_path: 
     assert trust.enclave == bureau.enclave.key.public_key
     assert stat.S_IMODE(home.control_key.stat().st_mode) == 0o600
     assert not home.officer_key.exists()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_deployment_is_its_owners_alone(tmp_path: Path, bureau: Bureau, umask: int) -> None:
+    home = Home(tmp_path / "second")
+    before = os.umask(umask)
+    try:
+        home.folder.mkdir()
+        create_office(home, party("bureau", Role.BUREAU), bureau.office.officers, bureau.enclave.identity())
+        office = open_office(home, bureau.enclave)
+        with reading(office.engine):
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.bureau.glob("control.db*")}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("control.db", "control.db-wal", "control.db-shm"), 0o600)
+    for folder in (home.folder, home.bureau, home.control_key.parent, home.artefacts):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_home_of_any_name_opens(tmp_path: Path, bureau: Bureau) -> None:
+    home = Home(tmp_path / "50% of #1? yes")
+    create_office(home, party("bureau", Role.BUREAU), bureau.office.officers, bureau.enclave.identity())
+    assert home.control_db.is_file()
+    assert verify_audit(replace(bureau.office, home=home, engine=open_office(home, bureau.enclave).engine)).checks
 
 
 def test_an_office_is_not_made_twice(bureau: Bureau) -> None:

@@ -8,6 +8,7 @@ from sandbox.domain.party import PartyStatus, Role
 from sandbox.store import audit_log
 from sandbox.store.database import reading
 from sandbox.workflow.parties import get_party, list_parties, register_party, set_party_status
+from tests.support.articles import CREDIT_CODE
 from tests.support.bureau import BANK, OPERATOR, OTHER, Bureau, party
 from tests.support.refusals import refused_by
 
@@ -48,3 +49,17 @@ def test_nobody_changes_the_own_status_and_no_other_role_any(bureau: Bureau) -> 
         set_party_status(bureau.office, bureau.actor(OPERATOR), OTHER, PartyStatus.SUSPENDED, "x")
     with refused_by("record.unknown"):
         set_party_status(bureau.office, bureau.actor(), "nobody", PartyStatus.SUSPENDED, "x")
+
+
+def test_a_suspended_organisation_does_not_come_back_under_another_id(bureau: Bureau) -> None:
+    set_party_status(bureau.office, bureau.actor(), BANK, PartyStatus.SUSPENDED, "整改")
+    with refused_by("party.code-taken", party="new"):
+        register_party(bureau.office, bureau.actor(), replace(party(BANK, Role.BUSINESS), party_id="new"))
+    with refused_by("record.unknown"):
+        get_party(bureau.office, bureau.actor(), "new")
+
+
+@pytest.mark.parametrize("spelling", [CREDIT_CODE.lower(), f" {CREDIT_CODE}", f"{CREDIT_CODE[:8]}-{CREDIT_CODE[8:]}"])
+def test_a_credit_code_has_one_spelling(spelling: str) -> None:
+    with refused_by("party.credit-code"):
+        replace(party(OPERATOR, Role.OPERATOR), credit_code=spelling)

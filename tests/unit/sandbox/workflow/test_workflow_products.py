@@ -1,15 +1,35 @@
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from enclave_runner.contract.grant import Mode
+import pytest
+from msgspec import structs
+
+from enclave_runner.contract.dataset import KeyKind
+from enclave_runner.contract.grant import Mode, Scope
 from enclave_runner.contract.job import Predicate, VerificationJob
 from sandbox.domain.party import PartyStatus
 from sandbox.domain.product import ProductStatus
+from sandbox.store import audit_log
+from sandbox.store.database import reading
 from sandbox.workflow.grants import revoke_grant
 from sandbox.workflow.parties import set_party_status
-from sandbox.workflow.products import get_product, list_products, publish_product, suspend_product
-from tests.support.bureau import BANK, FREE, OPERATOR, OTHER, PAID, PRODUCT, Bureau, paid_grant, product
+from sandbox.workflow.products import draft_product, get_product, list_products, publish_product, suspend_product
+from sandbox.workflow.verify import verify
+from tests.support.bureau import (
+    BANK,
+    FREE,
+    OPERATOR,
+    OTHER,
+    PAID,
+    PRODUCT,
+    RESIDENT,
+    Bureau,
+    dataset,
+    import_rows,
+    paid_grant,
+    product,
+)
 from tests.support.refusals import refused_by
 
 
@@ -91,3 +111,69 @@ def test_a_grant_for_verification_alone_is_enough(bureau: Bureau) -> None:
     bureau.sign(paid_grant("narrow", modes=(Mode.VERIFICATION,)))
     published = publish_product(bureau.office, bureau.actor(OPERATOR), product(product_id="new", grant_id="narrow"))
     assert published.status is ProductStatus.PUBLISHED
+
+
+def test_a_draft_does_not_answer_and_is_published_as_it_is(bureau: Bureau) -> None:
+    office, operator = bureau.office, bureau.actor(OPERATOR)
+    drafted = draft_product(office, operator, product(product_id="new"))
+    assert drafted.status is ProductStatus.DRAFT
+    assert get_product(office, bureau.actor(), "new") == drafted
+    assert [item.product_id for item in list_products(office, bureau.actor(BANK))] == [PRODUCT]
+    with refused_by("product.not-published", status="draft"):
+        verify(office, bureau.actor(BANK), "new", RESIDENT, "true")
+    with refused_by("record.exists"):
+        draft_product(office, operator, product(product_id="new"))
+    with refused_by("record.exists"):
+        publish_product(office, operator, product(product_id="new", title="另一产品"))
+    assert publish_product(office, operator, product(product_id="new")).status is ProductStatus.PUBLISHED
+    with refused_by("access.operator-only"):
+        draft_product(office, bureau.actor(BANK), product(product_id="other", operator_id=BANK))
+
+
+def test_publishing_at_once_writes_draft_and_publication(bureau: Bureau) -> None:
+    publish_product(bureau.office, bureau.actor(OPERATOR), product(product_id="new"))
+    with reading(bureau.office.engine) as connection:
+        acts = [entry.act for entry in audit_log.entries(connection) if entry.target == "new"]
+    assert acts == ["product.draft", "product.publish"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "personal", "rule"),
+    [
+        (KeyKind.OPAQUE, "resident_id", True, "product.consent-needed"),
+        (KeyKind.CREDIT_CODE, "resident_id", True, "product.consent-needed"),
+        (KeyKind.OPAQUE, "resident_id", False, None),
+        (KeyKind.ROW, "row_number", False, "product.no-key"),
+        (KeyKind.ROW, "row_number", True, "product.no-key"),
+    ],
+)
+def test_the_catalogue_says_who_must_consent(
+    bureau: Bureau, kind: KeyKind, column: str, personal: bool, rule: str | None
+) -> None:
+    entry = dataset()
+    described = structs.replace(entry.spec, dataset_id="other", key_kind=kind, entity_column=column)
+    import_rows(bureau, entry=replace(entry, spec=described, personal=personal))
+    bureau.sign(paid_grant("grant-other", scopes=(Scope(dataset_id="other", columns=("insured",)),)))
+    asked = product(product_id="new", grant_id="grant-other", needs_consent=False, **about("insured", "other"))
+    if rule is None:
+        assert publish_product(bureau.office, bureau.actor(OPERATOR), asked).status is ProductStatus.PUBLISHED
+    else:
+        with refused_by(rule):
+            publish_product(bureau.office, bureau.actor(OPERATOR), asked)
+
+
+def test_a_product_stops_when_its_dataset_turns_out_to_be_about_people(bureau: Bureau) -> None:
+    entry = dataset()
+    described = structs.replace(entry.spec, dataset_id="other", key_kind=KeyKind.OPAQUE)
+    import_rows(bureau, entry=replace(entry, spec=described, personal=False))
+    bureau.sign(paid_grant("grant-other", scopes=(Scope(dataset_id="other", columns=("insured",)),)))
+    asked = product(product_id="new", grant_id="grant-other", needs_consent=False, **about("insured", "other"))
+    publish_product(bureau.office, bureau.actor(OPERATOR), asked)
+    import_rows(bureau, b"header\nanother row\n", replace(entry, spec=described, personal=True))
+    with refused_by("product.consent-needed", product="new"):
+        verify(bureau.office, bureau.actor(BANK), "new", RESIDENT, "true")
+
+
+def test_resident_numbers_are_personal_whatever_the_catalogue_says() -> None:
+    with refused_by("dataset.personal", dataset="insurance"):
+        replace(dataset(), personal=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from sqlalchemy import delete
 
@@ -11,7 +12,7 @@ from enclave_runner.contract.codec import digest
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import KeyFile
 from enclave_runner.contract.trust import Trust
-from enclave_runner.contract.wire import AskHoldings, FetchSettlement, Reply, Request
+from enclave_runner.contract.wire import AskHoldings, FetchSettlement, Reply, Request, Settlement
 from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.store import audit_log, schema
 from sandbox.store.database import reading, writing
@@ -24,7 +25,7 @@ from sandbox.workflow.audit import verify_audit
 from sandbox.workflow.consents import file_consent
 from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.office import Office
-from sandbox.workflow.recover import recover
+from sandbox.workflow.recover import recover, recover_beside_others
 from sandbox.workflow.review import review
 from sandbox.workflow.submit import artefact_path, submit
 from sandbox.workflow.verify import verify
@@ -188,6 +189,43 @@ def test_an_import_that_was_not_recorded_is_found(bureau: Bureau) -> None:
     recover(bureau.office)
     with reading(bureau.office.engine) as connection:
         assert [entry.act for entry in audit_log.entries(connection)].count("dataset.recover") == 1
+
+
+def test_an_admitted_submission_that_nobody_sent_is_carried_on(bureau: Bureau) -> None:
+    submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT)
+    (outcome,) = recover(bureau.office)
+    assert outcome.submission.status is SubmissionStatus.RELEASED
+    assert exactly_one(bureau) is SubmissionStatus.RELEASED
+
+
+def test_what_has_only_just_begun_is_left_to_who_began_it(bureau: Bureau) -> None:
+    submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT)
+    crash(bureau, submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT), after=False)
+    assert recover_beside_others(bureau.office, is_alone=False) == ()
+    bureau.clock.forward(minutes=2)
+    assert len(recover_beside_others(bureau.office, is_alone=False)) == 2
+
+
+def test_a_receipt_that_does_not_fit_keeps_nobody_else_waiting(bureau: Bureau) -> None:
+    """The first settlement comes back with other released bytes: the second is settled all the same."""
+    first = submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT)
+    second = submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT)
+    crash(bureau, first, after=True)
+    crash(bureau, second, after=True)
+
+    class Forges:
+        def call(self, request: Request, descriptor: int | None = None) -> Reply:
+            reply = bureau.enclave.call(request, descriptor)
+            if isinstance(reply, Settlement) and reply.receipt is not None and not self.done:
+                self.done = True
+                return msgspec.structs.replace(reply, release=b"another")
+            return reply
+
+        done = False
+
+    settled = recover(replace(bureau.office, enclave=Forges()))
+    assert len(settled) == 1
+    assert len(recover(bureau.office)) == 1
 
 
 def test_nothing_is_recovered_without_an_enclave(bureau: Bureau) -> None:

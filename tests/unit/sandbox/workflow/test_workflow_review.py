@@ -3,11 +3,14 @@ from __future__ import annotations
 import pytest
 
 from enclave_runner.contract.codec import digest
+from enclave_runner.contract.grant import Purpose
+from enclave_runner.contract.job import ModelJob
 from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.workflow.dispatch import dispatch
-from sandbox.workflow.review import review
+from sandbox.workflow.releases import get_release, get_submission
+from sandbox.workflow.review import list_reviews, review
 from sandbox.workflow.submit import submit
-from tests.support.bureau import COUNT, FREE, OPERATOR, Bureau, model_job
+from tests.support.bureau import COUNT, FREE, OPERATOR, OTHER, Bureau, model_job
 from tests.support.refusals import refused_by
 
 MODEL = b"an onnx model"
@@ -61,3 +64,27 @@ def test_only_what_waits_is_reviewed(bureau: Bureau) -> None:
         approve(bureau, admitted, "a")
     with refused_by("record.unknown"):
         review(bureau.office, bureau.actor(), "nothing", Verdict.APPROVE, "x")
+
+
+def test_a_reviewer_sees_what_would_run_and_for_what(bureau: Bureau, waiting: Submission) -> None:
+    seen = get_submission(bureau.office, bureau.actor("bureau", "a"), waiting.submission_id)
+    assert isinstance(seen.job, ModelJob)
+    assert "income" in seen.job.sql
+    assert (seen.purpose, seen.columns) == (Purpose.PUBLIC_INTEREST, ("income",))
+
+
+def test_the_ground_of_a_rejection_is_told(bureau: Bureau, waiting: Submission) -> None:
+    office, submission_id = bureau.office, waiting.submission_id
+    approve(bureau, waiting, "b")
+    bureau.clock.forward(minutes=1)
+    review(office, bureau.actor("bureau", "a"), submission_id, Verdict.REJECT, " 超出用途 ")
+    for who in ("bureau", OPERATOR):
+        given = list_reviews(office, bureau.actor(who), submission_id)
+        assert [(item.reviewer, item.ground) for item in given] == [("bureau/b", "用途一致"), ("bureau/a", "超出用途")]
+        with refused_by("review.rejected", ground="超出用途"):
+            get_release(office, bureau.actor(who), submission_id)
+    for ask in (list_reviews, get_release):
+        with refused_by("access.foreign"):
+            ask(office, bureau.actor(OTHER), submission_id)
+        with refused_by("record.unknown", what="submission"):
+            ask(office, bureau.actor(), "nothing")

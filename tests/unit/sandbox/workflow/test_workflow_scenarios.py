@@ -5,8 +5,12 @@ from dataclasses import replace
 import pytest
 
 from enclave_runner.contract.grant import Purpose
-from sandbox.workflow.scenarios import authorize_scenario, get_scenario, list_scenarios
-from tests.support.bureau import BANK, OPERATOR, OTHER, SHOP, START, Bureau, scenario
+from sandbox.store import audit_log
+from sandbox.store.database import reading
+from sandbox.workflow.dispatch import dispatch
+from sandbox.workflow.scenarios import authorize_scenario, end_scenario, get_scenario, list_scenarios
+from sandbox.workflow.submit import submit
+from tests.support.bureau import BANK, COUNT, FREE, OPERATOR, OTHER, SHOP, START, Bureau, scenario
 from tests.support.refusals import refused_by
 
 NEW = scenario("new", Purpose.INDUSTRY, (SHOP,))
@@ -42,3 +46,24 @@ def test_a_scenario_names_known_parties_and_is_never_changed(bureau: Bureau, wro
 def test_an_operator_authorizes_nothing_for_itself(bureau: Bureau) -> None:
     with refused_by("access.bureau-only"):
         authorize_scenario(bureau.office, bureau.actor(OPERATOR), NEW)
+
+
+def test_an_ended_scenario_stops_its_grants_at_dispatch(bureau: Bureau) -> None:
+    office = bureau.office
+    waiting = submit(office, bureau.actor(OPERATOR), FREE, COUNT)
+    ended = end_scenario(office, bureau.actor(), "relief")
+    assert ended.valid_until == START
+    assert get_scenario(office, bureau.actor(), "relief") == ended
+    with refused_by("scenario.expired"):
+        dispatch(office, waiting.submission_id)
+    with refused_by("scenario.expired"):
+        end_scenario(office, bureau.actor(), "relief")
+    with reading(office.engine) as connection:
+        assert [e.act for e in audit_log.entries(connection) if e.target == "relief"][-1] == "scenario.end"
+
+
+def test_only_the_bureau_ends_a_scenario(bureau: Bureau) -> None:
+    with refused_by("access.bureau-only"):
+        end_scenario(bureau.office, bureau.actor(OPERATOR), "relief")
+    with refused_by("record.unknown", what="scenario"):
+        end_scenario(bureau.office, bureau.actor(), "nothing")

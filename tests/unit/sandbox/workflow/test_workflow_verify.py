@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.job import Answer
 from enclave_runner.contract.receipt import VerificationAnswer
 from sandbox.domain.consent import Consent
@@ -12,7 +13,7 @@ from sandbox.domain.submission import SubmissionStatus
 from sandbox.store import audit_log
 from sandbox.store.database import reading
 from sandbox.store.submissions import SUBMISSIONS
-from sandbox.workflow.consents import file_consent, withdraw_consent
+from sandbox.workflow.consents import file_consent, list_consents, withdraw_consent
 from sandbox.workflow.grants import revoke_grant
 from sandbox.workflow.parties import set_party_status
 from sandbox.workflow.products import suspend_product
@@ -183,3 +184,30 @@ def test_an_enclave_that_answers_something_else_is_a_fault(bureau: Bureau, monke
     monkeypatch.setattr(bureau.enclave, "call", lambda request, descriptor=None: bureau.enclave.identity())
     with failed_at("enclave.answer"):
         consent(bureau)
+
+
+def test_a_business_lists_the_consents_that_name_it_and_the_bureau_all(bureau: Bureau) -> None:
+    for_bank, for_shop = consent(bureau), consent(bureau, business=SHOP)
+    withdrawn = withdraw_consent(bureau.office, bureau.actor(), for_bank.consent_id)
+    assert list_consents(bureau.office, bureau.actor(BANK)) == (withdrawn,)
+    assert list_consents(bureau.office, bureau.actor(OPERATOR)) == ()
+    listed = list_consents(bureau.office, bureau.actor())
+    assert sorted(item.consent_id for item in listed) == sorted((for_bank.consent_id, for_shop.consent_id))
+
+
+@pytest.mark.parametrize(("who", "subject"), [(BANK, ""), ("bureau", RESIDENT)])
+def test_a_refusal_never_writes_an_id_that_names_nothing(bureau: Bureau, who: str, subject: str) -> None:
+    """Refused before anybody has looked whether there is such a product."""
+    with pytest.raises(Refused) as refused:
+        verify(bureau.office, bureau.actor(who), RESIDENT, subject, CLAIM)
+    assert refused.value.rule != "record.unknown"
+    with reading(bureau.office.engine) as connection:
+        last = audit_log.entries(connection)[-1]
+    assert (last.act, last.target) == ("submission.refuse", "-")
+
+
+def test_a_refusal_names_the_product_that_there_is(bureau: Bureau) -> None:
+    with refused_by("consent.missing"):
+        ask(bureau)
+    with reading(bureau.office.engine) as connection:
+        assert audit_log.entries(connection)[-1].target == PRODUCT
