@@ -90,6 +90,7 @@ class _TicketPress:
         self._enclave, self._version, self._control = enclave, version, control
         self._spec = spec
         self._grant: Signed = seal(_grant(spec), GRANT, officer)
+        self._charge = _free_query(enclave)
 
     def run(self) -> None:
         """One ticket to its receipt; a job that is not released is no measurement."""
@@ -102,7 +103,7 @@ class _TicketPress:
             data_versions={self._spec.dataset_id: self._version},
             input_sha256=None,
             policy_sha256=self._enclave.pack.sha256,
-            charge=Charge(tariff_id="bench", unit_price_fen=0, legal_basis="-"),
+            charge=self._charge,
             issued_at=now,
             expires_at=now + timedelta(minutes=5),
             audit_size=0,
@@ -111,6 +112,15 @@ class _TicketPress:
         settled = run_ticket(self._enclave, seal(ticket, TICKET, self._control), None)
         assert settled.receipt is not None
         assert decode(settled.receipt.payload, Receipt).outcome is Outcome.RELEASED
+
+
+def _free_query(enclave: Enclave) -> Charge:
+    """The pack's price tag for a query in the public interest."""
+    wanted = (Mode.QUERY.value, Purpose.PUBLIC_INTEREST.value)
+    tariffs = enclave.pack.table("tariffs.toml")
+    name = next(name for name, tariff in tariffs.items() if (tariff["mode"], tariff["purpose"]) == wanted)
+    tariff = tariffs[name]
+    return Charge(tariff_id=name, unit_price_fen=tariff["unit_price_fen"], legal_basis=tariff["legal_basis"])
 
 
 def _grant(spec: DatasetSpec) -> Grant:
