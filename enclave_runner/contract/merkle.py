@@ -149,6 +149,9 @@ def open_checkpoint(note: str, origin: str, key: PublicKey) -> Checkpoint:
         raw = base64.b64decode(mark, validate=True)
         if (dash, signer_name, name, raw[:4]) != ("—", origin, origin, _key_hash(origin, key)):
             raise ValueError("another signer")
+        # Numbers and base64 can be written in more than one way; a note is written in one.
+        if body + "\n" != checkpoint.text or base64.b64encode(raw).decode() != mark:
+            raise ValueError("another spelling")
         Ed25519PublicKey.from_public_bytes(key.raw).verify(raw[4:], checkpoint.text.encode())
     except (ValueError, InvalidSignature):
         raise Refused("checkpoint.invalid", what=origin) from None

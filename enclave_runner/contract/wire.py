@@ -63,9 +63,12 @@ class FetchSettlement(Value, frozen=True, tag="fetch"):
 
 
 class AskPseudonym(Value, frozen=True, tag="pseudonym"):
-    """The keyed pseudonym of an identifier, so that the control plane can file a consent without storing it."""
+    """The keyed pseudonym of a subject of a dataset, so that a consent can be filed without storing an identifier.
 
-    entity_set: str
+    One subject has one pseudonym in all datasets of its entity set, however its identifier is typed.
+    """
+
+    dataset_id: str
     identifier: str
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from enclave_runner.contract.codec import encode
@@ -28,7 +29,7 @@ class Zygote:
     """A running zygote. `run` may be called from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._reviving = threading.Lock(), threading.Lock()
         self._start()
 
     def _start(self) -> None:
@@ -61,14 +62,20 @@ class Zygote:
         self._process.kill()
         self._process.wait()
 
-    def revive(self) -> bool:
-        """Start a new zygote where the old one has died. Whether that was needed: the new one is not proved yet."""
-        with self._lock:
+    def revive(self, prove: Callable[[Zygote], object]) -> None:
+        """Start a new zygote where the old one has died. Nobody can give it orders before `prove` has returned."""
+        with self._reviving:
             if self.is_alive:
-                return False
-            self._orders.close()
-            self._start()
-            return True
+                return
+            fresh = Zygote()
+            try:
+                prove(fresh)
+            except BaseException:
+                fresh.close()
+                raise
+            with self._lock:
+                self._orders.close()
+                self._process, self._orders = fresh._process, fresh._orders
 
     @property
     def is_alive(self) -> bool:

@@ -2,7 +2,8 @@
 
 A model runs once per row, and how long it runs or whether it ends must not depend on the row: a loop that hangs on one
 person would be an exact answer about that person. So only operators are allowed that do a fixed amount of work on a
-row, without state, without randomness, without subgraphs and without shapes that follow from values.
+row, without state, without randomness and without subgraphs; and where an operator takes a shape as an input, it must
+be a constant of the model: a tensor as long as somebody's income would be slow for the rich.
 
 The reader knows just enough of the protobuf wire format (protobuf.dev/programming-guides/encoding) to find every node.
 It is stricter than any parser: what it does not understand is refused, and a field given twice is looked at twice.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+MAX_KEY = (1 << 32) - 1  # a parser keeps 32 bits of a field's key: a longer one would be another field to it than here
 ORT_FORMAT = (
     b"ORTM"  # ONNX Runtime's own format stands at byte 4 of a flatbuffer; it is not read here, so it is refused
 )
@@ -21,9 +23,9 @@ STANDARD_DOMAINS = frozenset({b"", b"ai.onnx", b"ai.onnx.ml"})
 # Field numbers of onnx.proto3.
 MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 20, 25
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
-NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 4, 5, 7
-ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS = 5, 6, 11
-TENSOR_EXTERNAL, TENSOR_LOCATION = 13, 14
+NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
+ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)  # one, and a list
+TENSOR_NAME, TENSOR_EXTERNAL, TENSOR_LOCATION = 8, 13, 14
 
 # Arithmetic and comparison, activations, linear algebra, moving features about, and ai.onnx.ml.
 OPERATORS = frozenset(
@@ -40,6 +42,11 @@ OPERATORS = frozenset(
     TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
     """.split()
 )
+# From the second on, the inputs of these say what shape comes out.
+SHAPERS = frozenset(
+    b"Reshape Slice Split Squeeze Unsqueeze ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare".split()
+)
+SHAPE = b"Shape"
 
 
 class UnreadableModelError(Exception):
@@ -54,30 +61,35 @@ def check_model(model: bytes) -> None:
     """Raise UnreadableModelError unless every node of the model is one that may run."""
     if model[4:8] == ORT_FORMAT:
         raise UnreadableModelError("it is not in ONNX format")
-    nodes = 0
+    graphs = []
     for field, value in _fields(model):
         if field in (MODEL_FUNCTIONS, MODEL_TRAINING):
             raise UnreadableModelError("it defines functions or training of its own")
         if field == MODEL_GRAPH:
-            nodes += _check_graph(value)
-    if nodes == 0:
+            graphs.append(value)
+    if len(graphs) > 1:
+        raise UnreadableModelError("it has more than one graph")
+    if not graphs or _check_graph(graphs[0]) == 0:
         raise UnreadableModelError("it has no nodes")
 
 
 def _check_graph(graph: bytes) -> int:
-    nodes = 0
+    nodes, fixed = [], set()
     for field, value in _fields(graph):
         if field == GRAPH_NODE:
-            nodes += 1
-            _check_node(value)
+            nodes.append(value)
         elif field == GRAPH_INITIALIZER:
-            _check_tensor(value)
+            fixed.add(_check_tensor(value))
         elif field == GRAPH_SPARSE:
             raise UnreadableModelError("it has sparse tensors")
-    return nodes
+    for node in nodes:
+        operators = _check_node(node)
+        _check_shapes(node, operators, fixed)
+    return len(nodes)
 
 
-def _check_node(node: bytes) -> None:
+def _check_node(node: bytes) -> list[bytes]:
+    """The operator that the node names (each of them, if it names several)."""
     operators = [value for field, value in _fields(node) if field == NODE_OPERATOR]
     if not operators:
         raise UnreadableModelError("a node names no operator")
@@ -90,19 +102,42 @@ def _check_node(node: bytes) -> None:
             raise UnreadableModelError("it uses operators outside the ONNX standard")
         if field == NODE_ATTRIBUTE:
             _check_attribute(value)
+    return operators
+
+
+def _check_shapes(node: bytes, operators: list[bytes], fixed: set[bytes]) -> None:
+    """Shapes come from `fixed`, the names of values that are the same for every row; the node's own may join them.
+
+    What depends on such values alone is fixed itself; so is any shape, as long as this holds for every node.
+    """
+    inputs = [value for field, value in _fields(node) if field == NODE_INPUT]
+    outputs = [value for field, value in _fields(node) if field == NODE_OUTPUT]
+    if not SHAPERS.isdisjoint(operators) and any(name and name not in fixed for name in inputs[1:]):
+        raise UnreadableModelError("it has shapes that follow from a row's values")
+    if operators == [SHAPE] or all(name in fixed for name in inputs if name):
+        fixed.update(outputs)
+    elif not fixed.isdisjoint(outputs):
+        raise UnreadableModelError("it gives one name to two values")
 
 
 def _check_attribute(attribute: bytes) -> None:
     for field, value in _fields(attribute):
-        if field in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+        if field in ATTRIBUTE_GRAPHS:
             raise UnreadableModelError("it has subgraphs")
-        if field == ATTRIBUTE_TENSOR:
+        if field in ATTRIBUTE_SPARSE:
+            raise UnreadableModelError("it has sparse tensors")
+        if field in ATTRIBUTE_TENSORS:
             _check_tensor(value)
 
 
-def _check_tensor(tensor: bytes) -> None:
+def _check_tensor(tensor: bytes) -> bytes:
+    """The tensor's name, empty when it has none."""
+    names = [value for field, value in _fields(tensor) if field == TENSOR_NAME]
+    if len(names) > 1:
+        raise UnreadableModelError("it gives two names to one value")
     if any(field in (TENSOR_EXTERNAL, TENSOR_LOCATION) for field, _ in _fields(tensor)):
         raise UnreadableModelError("it keeps data outside the file")
+    return names[0] if names else b""
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
@@ -123,7 +158,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
             position += length
         else:
             raise UnreadableModelError("it is not in ONNX format")
-        if field == 0 or position > len(message):
+        if field == 0 or key > MAX_KEY or position > len(message):
             raise UnreadableModelError("it is not in ONNX format")
 
 

@@ -58,8 +58,7 @@ class Enclave:
         Raises:
             Failed: `jail.open`, `jail.absent`.
         """
-        if self.zygote.revive():
-            require_jail(self.zygote, self.limits.job_profile)
+        self.zygote.revive(lambda fresh: require_jail(fresh, self.limits.job_profile))
 
     def now(self) -> datetime:
         """The time by which tickets and grants are judged; it never goes back."""

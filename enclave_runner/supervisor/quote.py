@@ -17,6 +17,7 @@ def quote_job(enclave: Enclave, ask: AskQuote) -> Quote:
     grant = unseal(ask.grant, PURPOSE, enclave.trust.officers, Grant)
     if ask.job.mode not in grant.modes:
         raise Refused("grant.mode", mode=ask.job.mode.value)
+    enclave.require_zygote()  # the text is read in a jail
     match ask.job:
         case QueryJob() as job:
             query = prepare_query(enclave, grant, job)

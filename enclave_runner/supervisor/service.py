@@ -19,6 +19,7 @@ from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.intake import import_data
 from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN
+from enclave_runner.supervisor.prepare import canonical_key
 from enclave_runner.supervisor.quote import quote_job
 from enclave_runner.supervisor.run import run_ticket
 
@@ -120,7 +121,7 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
         case wire.FetchSettlement():
             return enclave.ledger.settlement(request.ticket_id)
         case wire.AskPseudonym():
-            return wire.Pseudonym(value=pseudonym(enclave.pseudonym_key, request.entity_set, request.identifier))
+            return wire.Pseudonym(value=_pseudonym_in(enclave, request))
         case wire.AskOdometer():
             return wire.Odometer(readings=enclave.ledger.readings(), grants=enclave.ledger.grant_readings())
         case wire.AskLog():
@@ -130,9 +131,17 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
             return wire.Holdings(items=enclave.holdings.listed())
 
 
-def pseudonym(key: bytes, entity_set: str, identifier: str) -> str:
-    """HMAC-SHA-256 over entity set and identifier: equal for equal subjects, useless without the key."""
-    return hmac.digest(key, f"{entity_set}\n{identifier.strip().upper()}".encode(), "sha256").hex()
+def _pseudonym_in(enclave: Enclave, request: wire.AskPseudonym) -> str:
+    held = enclave.holdings.find(request.dataset_id)
+    if held is None:
+        raise Refused("dataset.unknown", dataset=request.dataset_id[:64])
+    subject = canonical_key(request.identifier, held.spec)
+    return pseudonym(enclave.pseudonym_key, held.spec.entity_set, subject)
+
+
+def pseudonym(key: bytes, entity_set: str, subject: str) -> str:
+    """HMAC-SHA-256 over entity set and canonical key: equal for equal subjects, useless without the secret."""
+    return hmac.digest(key, f"{entity_set}\n{subject}".encode(), "sha256").hex()
 
 
 def _identity(enclave: Enclave) -> wire.Identity:

@@ -11,6 +11,7 @@ from sandbox.api.call import Reading, Writing, reply
 from sandbox.api.identifiers import Slug, SlugInQuery, Text, TokenInPath
 from sandbox.api.openapi import operation
 from sandbox.workflow.keys import create_api_key, list_api_keys, revoke_api_key
+from sandbox.workflow.office import plain_name
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
@@ -67,7 +68,7 @@ def create(write: Writing) -> Response:
     def run() -> IssuedKey:
         tokens.append(create_api_key(write.office, write.actor, body.party_id, body.person))
         key_id = tokens[0].split("_")[1]
-        return IssuedKey(key_id=key_id, party_id=body.party_id, person=body.person, token=None)
+        return IssuedKey(key_id=key_id, party_id=body.party_id, person=plain_name(body.person), token=None)
 
     kept = write.once(run)
     issued = msgspec.json.decode(kept.response, type=IssuedKey)

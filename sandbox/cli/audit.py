@@ -29,7 +29,7 @@ def verify(
         ]
         session.table(verdict, "审计 / audit of a copy", ("log", ">entries", "verdict"), rows)
         raise typer.Exit(0 if verdict.ok else EXIT_NOT_VERIFIED)
-    with session.office() as (office, _):
+    with session.office_alone() as office:
         report = verify_audit(office)
     session.table(report, "审计 / audit", ("check", ">entries", "verdict"), report.rows())
     raise typer.Exit(0 if report.ok else EXIT_NOT_VERIFIED)

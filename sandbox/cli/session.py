@@ -23,7 +23,7 @@ from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.rulebook import PolicyPack, Refusal
 from sandbox.settings import Home, default_home, pack_folder
 from sandbox.workflow.enclave import start_enclave
-from sandbox.workflow.office import Actor, Office, local_actor, open_office, read_bureau_trust
+from sandbox.workflow.office import Actor, Office, local_actor, open_as_found, open_office, read_bureau_trust
 from sandbox.workflow.recover import recover_beside_others
 
 T = TypeVar("T")
@@ -65,9 +65,7 @@ class Session:
         Raises:
             Failed: `home.missing`, `home.incomplete`, or why the enclave or the control plane does not open.
         """
-        read_bureau_trust(self.home)
-        if not self.home.control_db.is_file():  # opening it would make an empty one
-            raise Failed("home.incomplete")
+        self._check_whole()
         with start_enclave(self.home) as enclave:
             office = open_office(self.home, enclave.door)
             try:
@@ -75,6 +73,28 @@ class Session:
                 yield office, local_actor(office, self.party, self.person)
             finally:
                 office.engine.dispose()
+
+    @contextmanager
+    def office_alone(self) -> Iterator[Office]:
+        """The control plane as it was found, with a running enclave, and nobody who acts: for looking, not for acting.
+
+        The schema is not brought up to date, nothing is recovered, and no party is read.
+
+        Raises:
+            Failed: as `office` does.
+        """
+        self._check_whole()
+        with start_enclave(self.home) as enclave:
+            office = open_as_found(self.home, enclave.door)
+            try:
+                yield office
+            finally:
+                office.engine.dispose()
+
+    def _check_whole(self) -> None:
+        read_bureau_trust(self.home)
+        if not self.home.control_db.is_file():  # opening it would make an empty one
+            raise Failed("home.incomplete")
 
     def show(self, document: object, people: Callable[[Console], None]) -> None:
         """One JSON document for scripts, or what people look at."""

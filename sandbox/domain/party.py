@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from stdnum.cn import uscc
 
+from enclave_runner.contract.codec import digest, encode
 from enclave_runner.contract.dataset import SLUG
 from enclave_runner.contract.errors import Refused
 from sandbox.domain.lifecycle import Lifecycle
@@ -57,3 +58,8 @@ class Party:
             raise Refused("party.name")
         if not uscc.is_valid(self.credit_code) or uscc.compact(self.credit_code) != self.credit_code:
             raise Refused("party.credit-code")
+
+    @property
+    def fixed_sha256(self) -> str:
+        """The digest of everything but the status: what was registered, and never changes."""
+        return digest(encode(replace(self, status=PARTY_LIFECYCLE.initial)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from enclave_runner.contract.codec import digest, encode
 from enclave_runner.contract.grant import Purpose
 from enclave_runner.contract.job import Job
 from sandbox.domain.lifecycle import Lifecycle
@@ -58,6 +59,11 @@ class Submission:
     submitted_at: datetime
     purpose: Purpose
     columns: tuple[str, ...]
+
+    @property
+    def fixed_sha256(self) -> str:
+        """The digest of everything but the status: what was filed, and never changes."""
+        return digest(encode(replace(self, status=SUBMISSION_LIFECYCLE.initial)))
 
 
 class Verdict(Enum):

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from enclave_runner.contract.dataset import KeyKind
 from enclave_runner.contract.grant import Grant, Mode
+from sandbox.domain.consent import Consent
 from sandbox.domain.dataset import Dataset
 from sandbox.domain.decision import ALLOWED, Decision, refuse
 from sandbox.domain.grant import GrantRecord, GrantStatus
@@ -108,6 +109,15 @@ def decide_question(product: Product, dataset: Dataset) -> Decision:
         return refuse("product.no-key", dataset=dataset.dataset_id)
     if dataset.personal and not product.needs_consent:
         return refuse("product.consent-needed", product=product.product_id)
+    return ALLOWED
+
+
+def decide_consent(product: Product, consent: Consent | None, requester_id: str, now: datetime) -> Decision:
+    """Whether the consent under which a question was filed still covers it when the question is to be asked."""
+    if not product.needs_consent:
+        return ALLOWED
+    if consent is None or not consent.covers(consent.subject, requester_id, product.product_id, now):
+        return refuse("consent.missing", product=product.product_id)
     return ALLOWED
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from enclave_runner.contract.errors import Failed
@@ -43,13 +43,26 @@ def approvals_needed(approvals: Approvals, mode: Mode, grade: int) -> int:
     return approvals[mode][grade - 1]
 
 
-def decide_review(submission: Submission, submitted_by: str, reviewer: str, earlier: tuple[Review, ...]) -> Decision:
-    """Whether this person may review: never own work, never twice. People are named "party/person"."""
+def decide_review(
+    submission: Submission,
+    submitted_by: str,
+    reviewer: str,
+    earlier: tuple[Review, ...],
+    key_makers: Set[tuple[str, str]],
+) -> Decision:
+    """Whether this person may review: never own work, never twice, never with a key-maker's second name.
+
+    People are named "party/person". `key_makers` pairs whoever made an API key with its holder: one of the two may have
+    kept the key, so that the two count as one person, whichever of them acted first.
+    """
     party = reviewer.partition("/")[0]
     if reviewer == submitted_by or party in (submission.operator_id, submission.requester_id):
         return refuse("review.own-work")
     if any(review.reviewer == reviewer for review in earlier):
         return refuse("review.repeated")
+    others = {submitted_by, *(review.reviewer for review in earlier)}
+    if any((reviewer, other) in key_makers or (other, reviewer) in key_makers for other in others):
+        return refuse("review.key-maker")
     return ALLOWED
 
 

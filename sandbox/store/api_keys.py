@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
@@ -13,12 +14,13 @@ KEYS = schema.api_keys
 
 @dataclass(frozen=True)
 class StoredKey:
-    """An API key without the key."""
+    """An API key without the key. `created_by` is who made it for `person`, as "party/person"."""
 
     key_id: str
     hash: str
     party_id: str
     person: str
+    created_by: str
     created_at: str
     revoked_at: str | None
 
@@ -31,6 +33,7 @@ def add(connection: Connection, key: StoredKey) -> None:
             hash=key.hash,
             party_id=key.party_id,
             person=key.person,
+            created_by=key.created_by,
             created_at=key.created_at,
             revoked_at=key.revoked_at,
         )
@@ -47,6 +50,15 @@ def listed(connection: Connection, party_id: str) -> tuple[StoredKey, ...]:
     """Every key of a party, oldest first."""
     query = select(KEYS).where(KEYS.c.party_id == party_id).order_by(KEYS.c.created_at, KEYS.c.key_id)
     return tuple(StoredKey(*row) for row in connection.execute(query))
+
+
+def makers_among(connection: Connection, people: Collection[str]) -> frozenset[tuple[str, str]]:
+    """Who of these people ever made a key for whom of them, withdrawn keys included: pairs of maker and holder."""
+    rows = connection.execute(
+        select(KEYS.c.created_by, KEYS.c.party_id, KEYS.c.person).where(KEYS.c.created_by.in_(people))
+    )
+    pairs = ((row.created_by, f"{row.party_id}/{row.person}") for row in rows)
+    return frozenset((maker, holder) for maker, holder in pairs if holder in people)
 
 
 def revoke(connection: Connection, key_id: str, at: str) -> None:

@@ -62,6 +62,21 @@ class Documents(Generic[T]):
         query = select(self.table.c.doc).where(*conditions).order_by(*self.table.primary_key)
         return tuple(decode(doc, self.kind) for doc in connection.execute(query).scalars())
 
+    def unaltered(self, connection: Connection) -> tuple[T, ...]:
+        """Every value, each as this class writes it: what is looked up beside a document says what the document says.
+
+        Raises:
+            Refused: `wire.malformed` for a row that another hand wrote.
+        """
+        found = []
+        for row in connection.execute(select(self.table).order_by(*self.table.primary_key)).mappings():
+            value = decode(row["doc"], self.kind)
+            written = {**self.columns(value), "doc": encode(value)}
+            if any(row[name] != part for name, part in written.items()):
+                raise Refused("wire.malformed", what=self._what)
+            found.append(value)
+        return tuple(found)
+
     @property
     def _what(self) -> str:
         return self.kind.__name__.removesuffix("Record").lower()

@@ -67,6 +67,7 @@ api_keys = Table(
     _text("hash", unique=True),
     _reference("party_id", "parties.party_id"),
     _text("person"),
+    _text("created_by"),
     _text("created_at"),
     _text("revoked_at", nullable=True),
 )
@@ -137,6 +138,7 @@ submissions = Table(
     _text("dataset_id"),
     _text("submitted_by"),
     Column("approvals", Integer, nullable=False),
+    Column("consent_id", String(200), ForeignKey("consents.consent_id"), nullable=True),
     _text("status", index=True),
     _doc(),
 )

@@ -1,4 +1,4 @@
-"""Submissions as stored, with what was settled at admission: the dataset, who submitted, how many must approve."""
+"""Submissions as stored, with what was settled at admission: dataset, submitter, approvals needed, and the consent."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ REVIEWS = Documents(
 
 @dataclass(frozen=True)
 class Filing:
-    """A submission with what admission settled."""
+    """A submission with what admission settled. `consent_id` is the consent that covered a question about a person."""
 
     submission: Submission
     dataset_id: str
     submitted_by: str
     approvals: int
+    consent_id: str | None = None
 
 
 def add(connection: Connection, filing: Filing) -> None:
@@ -49,6 +50,7 @@ def add(connection: Connection, filing: Filing) -> None:
         dataset_id=filing.dataset_id,
         submitted_by=filing.submitted_by,
         approvals=filing.approvals,
+        consent_id=filing.consent_id,
     )
 
 
@@ -58,11 +60,11 @@ def filing(connection: Connection, submission_id: str) -> Filing:
     Raises:
         Refused: `record.unknown`.
     """
-    query = select(TABLE.c.doc, TABLE.c.dataset_id, TABLE.c.submitted_by, TABLE.c.approvals)
+    query = select(TABLE.c.doc, TABLE.c.dataset_id, TABLE.c.submitted_by, TABLE.c.approvals, TABLE.c.consent_id)
     row = connection.execute(query.where(TABLE.c.submission_id == submission_id)).one_or_none()
     if row is None:
         raise Refused("record.unknown", what="submission")
-    return Filing(decode(row.doc, Submission), row.dataset_id, row.submitted_by, row.approvals)
+    return Filing(decode(row.doc, Submission), row.dataset_id, row.submitted_by, row.approvals, row.consent_id)
 
 
 def seen_by(connection: Connection, party_id: str) -> tuple[Submission, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from enclave_runner.contract.receipt import PURPOSE, Receipt
 from enclave_runner.contract.signing import PublicKey, Signed, unseal
 from enclave_runner.contract.wire import AskLog, ReceiptLog
 from sandbox.domain.audit import AuditEntry
-from sandbox.domain.submission import SubmissionStatus
+from sandbox.domain.party import PARTY_LIFECYCLE, PartyStatus
+from sandbox.domain.submission import Submission, SubmissionStatus
 from sandbox.rules.access import Action, Record
 from sandbox.rules.rating import meter
 from sandbox.store import audit_log, receipts, submissions
@@ -24,6 +25,7 @@ from sandbox.store.audit_log import AuditVerdict
 from sandbox.store.database import open_copy, reading
 from sandbox.store.invoices import INVOICES
 from sandbox.store.meter_events import EVENTS
+from sandbox.store.parties import PARTIES
 from sandbox.store.receipts import StoredReceipt
 from sandbox.store.submissions import SUBMISSIONS
 from sandbox.workflow.invoices import recompute_invoice
@@ -73,7 +75,7 @@ def verify_audit(office: Office, actor: Actor | None = None) -> AuditReport:
     """Check both logs, their cross references, and that ledgers and invoices follow from the receipts.
 
     Whatever stands in the database, there is a report: a value that cannot be read is a finding of the check that
-    needed it. Without an actor no party is looked up, so that a broken table of parties is in nobody's way.
+    needed it. Without an actor nobody's party is looked up: a broken table of parties is a finding like any other.
 
     Raises:
         Refused: by access, when an actor is given.
@@ -106,7 +108,8 @@ def _check_all(
         log.check,
         _guarded("receipts stored", lambda: _check_stored(connection, before, log)) if earlier.ok else earlier,
         _guarded("cross-checkpoints", lambda: _check_references(acts, log)),
-        _guarded("meter events", lambda: _check_ledgers(connection)),
+        _guarded("parties", lambda: _check_parties(connection, acts)),
+        _guarded("meter events", lambda: _check_ledgers(connection, acts)),
         _guarded("releases", lambda: _check_releases(connection)),
         _guarded("invoices", lambda: _check_invoices(connection, acts)),
     )
@@ -184,12 +187,12 @@ class _Acts:
     connection: Connection
     verdict: AuditVerdict
 
-    def of(self, act: str) -> Iterator[AuditEntry]:
-        """Every entry of one kind of act before the first bad entry."""
+    def of(self, *acts: str) -> Iterator[AuditEntry]:
+        """Every entry of these kinds of act before the first bad entry."""
         since, end = 0, self.verdict.entries if self.verdict.first_bad_index is None else self.verdict.first_bad_index
         while page := audit_log.entries(self.connection, since, min(PAGE, end - since)):
             since += len(page)
-            yield from (entry for entry in page if entry.act == act)
+            yield from (entry for entry in page if entry.act in acts)
 
 
 def _fetch_log(office: Office) -> EnclaveLog:
@@ -252,10 +255,35 @@ def _check_references(acts: _Acts, log: EnclaveLog) -> Check:
     return Check(name, seen)
 
 
-def _check_ledgers(connection: Connection) -> Check:
-    """One meter event per receipt, and it is the one that follows from the receipt."""
+def _check_parties(connection: Connection, acts: _Acts) -> Check:
+    """Every party is the one that was registered, in the state that was last recorded."""
+    name, parties = "parties", {party.party_id: party for party in PARTIES.unaltered(connection)}
+    digests: dict[str, str | None] = {}
+    states: dict[str, str] = {}
+    changes = {f"party.{status.value}": status.value for status in PartyStatus}
+    for entry in acts.of("office.create", "party.register", *changes):
+        if entry.act not in changes:
+            digests[entry.target] = entry.facts.get("party_sha256")
+        states[entry.target] = changes.get(entry.act, PARTY_LIFECYCLE.initial.value)
+    if not _fits(digests, {party_id: party.fixed_sha256 for party_id, party in parties.items()}, acts):
+        return Check(name, len(parties), "the parties are not those that the audit log recorded")
+    if acts.verdict.ok and states != {party_id: party.status.value for party_id, party in parties.items()}:
+        return Check(name, len(parties), "a party is in another state than the audit log recorded")
+    return Check(name, len(parties))
+
+
+def _fits(recorded: Mapping[str, str | None], stored: Mapping[str, str], acts: _Acts) -> bool:
+    """A log that is broken somewhere may have recorded more than can be read from it, but nothing else."""
+    return recorded == stored if acts.verdict.ok else recorded.items() <= stored.items()
+
+
+def _check_ledgers(connection: Connection, acts: _Acts) -> Check:
+    """Submissions are as they were filed; one meter event per receipt, the one that follows from both."""
     name, stored = "meter events", receipts.listed(connection)
-    events = {event.receipt_id: event for event in EVENTS.listed(connection)}
+    events = {event.receipt_id: event for event in EVENTS.unaltered(connection)}
+    asked = {submission.submission_id: submission for submission in SUBMISSIONS.unaltered(connection)}
+    if not _are_as_filed(asked, acts):
+        return Check(name, len(events), "the submissions are not those that the audit log recorded")
     settled = sum(
         submissions.count(connection, status) for status in (SubmissionStatus.RELEASED, SubmissionStatus.FAILED)
     )
@@ -263,10 +291,16 @@ def _check_ledgers(connection: Connection) -> Check:
     if len(events) != len(stored) or settled != ended:
         return Check(name, len(events), f"{len(stored)} receipts, {len(events)} events, {settled} settled submissions")
     for item in stored:
-        submission = SUBMISSIONS.get(connection, item.receipt.submission_id)
+        submission = asked[item.receipt.submission_id]
         if events.get(item.receipt.receipt_id) != meter(item.receipt, submission):
             return Check(name, len(events), f"the event of {item.receipt.receipt_id} does not follow from its receipt")
     return Check(name, len(events))
+
+
+def _are_as_filed(asked: Mapping[str, Submission], acts: _Acts) -> bool:
+    """Whoever rewrites a submission rewrites who pays; its filing stands in the log."""
+    recorded = {entry.target: entry.facts.get("submission_sha256") for entry in acts.of("submission.file")}
+    return _fits(recorded, {submission_id: item.fixed_sha256 for submission_id, item in asked.items()}, acts)
 
 
 def _check_releases(connection: Connection) -> Check:
@@ -286,9 +320,7 @@ def _check_invoices(connection: Connection, acts: _Acts) -> Check:
     issued = INVOICES.listed(connection)
     totals = {invoice.invoice_id: str(invoice.total_fen) for invoice in issued}
     recorded = {entry.target: entry.facts.get("total_fen", "") for entry in acts.of("invoice.issue")}
-    # A log that is broken somewhere may have recorded more invoices than can be read from it, but no others.
-    fits = recorded == totals if acts.verdict.ok else recorded.items() <= totals.items()
-    if not fits:
+    if not _fits(recorded, totals, acts):
         return Check("invoices", len(issued), "the invoices are not those that the audit log recorded")
     for invoice in issued:
         covered = receipts.on_invoice(connection, invoice.invoice_id)

@@ -15,7 +15,6 @@ from sandbox.rules.access import Action, Record
 from sandbox.store import consents
 from sandbox.store.consents import CONSENTS
 from sandbox.store.database import reading, writing
-from sandbox.store.datasets import DATASETS
 from sandbox.store.parties import PARTIES
 from sandbox.store.products import PRODUCTS
 from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_act
@@ -92,9 +91,7 @@ def pseudonym_of(office: Office, product: Product, identifier: str) -> str:
         Refused: `subject.malformed`, which does not quote the identifier.
     """
     subject = clean_subject(identifier)
-    with reading(office.engine) as connection:
-        entity_set = DATASETS.get(connection, product.job.dataset_id).spec.entity_set
-    reply = office.enclave.call(AskPseudonym(entity_set=entity_set, identifier=subject))
+    reply = office.enclave.call(AskPseudonym(dataset_id=product.job.dataset_id, identifier=subject))
     if not isinstance(reply, Pseudonym):
         raise Failed("enclave.answer")
     return reply.value

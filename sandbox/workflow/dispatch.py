@@ -16,16 +16,18 @@ from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import Signed, seal
 from enclave_runner.contract.ticket import PURPOSE, Ticket
 from enclave_runner.contract.wire import FetchSettlement, RunJob, Settlement
-from sandbox.domain.decision import Decision, refuse
+from sandbox.domain.decision import ALLOWED, Decision, refuse
 from sandbox.domain.grant import GrantRecord
 from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Submission, SubmissionStatus
-from sandbox.rules.admission import decide_active, decide_grant
+from sandbox.rules.admission import decide_active, decide_consent, decide_grant
 from sandbox.rules.rating import charge_for
 from sandbox.rules.scenario import decide_use
 from sandbox.store import audit_log, datasets, submissions, tickets
+from sandbox.store.consents import CONSENTS
 from sandbox.store.database import reading, writing
 from sandbox.store.grants import GRANTS
 from sandbox.store.parties import PARTIES
+from sandbox.store.products import PRODUCTS
 from sandbox.store.scenarios import SCENARIOS
 from sandbox.store.submissions import SUBMISSIONS, Filing
 from sandbox.workflow.office import Office, note_act
@@ -39,7 +41,8 @@ def dispatch(office: Office, submission_id: str, question: bytes | None = None) 
     """Run an admitted submission and settle it. `question` travels beside a verification and is stored nowhere.
 
     Raises:
-        Refused: by article 35's conditions, the grant, a suspended party, `lifecycle.illegal`; then nothing was sent.
+        Refused: by article 35's conditions, the grant, a suspended party, `consent.missing`, `lifecycle.illegal`; then
+            nothing was sent.
         Failed: when the enclave was lost on the way; `recover` then finds how the job ended.
     """
     with writing(office.engine) as connection:
@@ -85,10 +88,20 @@ def _decide(office: Office, connection: Connection, filing: Filing, record: Gran
         decide_active(PARTIES.get(connection, submission.requester_id)),
         decide_grant(record, submission.operator_id, now),
         decide_use(scenario, record.grant, submission.requester_id, now),
+        _decide_consent(office, connection, filing),
     ]
     if datasets.current_version(connection, filing.dataset_id) is None:
         decisions.append(refuse("dataset.unknown", dataset=filing.dataset_id))
     return next((decision for decision in decisions if not decision.allowed), decisions[0])
+
+
+def _decide_consent(office: Office, connection: Connection, filing: Filing) -> Decision:
+    submission = filing.submission
+    if submission.product_id is None:
+        return ALLOWED
+    product = PRODUCTS.get(connection, submission.product_id)
+    consent = None if filing.consent_id is None else CONSENTS.find(connection, filing.consent_id)
+    return decide_consent(product, consent, submission.requester_id, office.clock())
 
 
 def _write_ticket(office: Office, connection: Connection, filing: Filing, record: GrantRecord) -> Signed:

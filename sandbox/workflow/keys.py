@@ -31,8 +31,8 @@ def create_api_key(office: Office, actor: Actor, party_id: str, person: str) -> 
     token = f"yunei_{key_id}_{secrets.token_urlsafe(32)}"
     with writing(office.engine) as connection:
         holder = Actor(PARTIES.get(connection, party_id), person)
-        stored = StoredKey(key_id, digest(token.encode()), party_id, holder.person, stamp(office.clock()), None)
-        api_keys.add(connection, stored)
+        hashed, now = digest(token.encode()), stamp(office.clock())
+        api_keys.add(connection, StoredKey(key_id, hashed, party_id, holder.person, actor.name, now, None))
         note_act(office, connection, actor, "key.create", key_id, holder=holder.name)
     return token
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +29,8 @@ from sandbox.store.parties import PARTIES
 from sandbox.workflow.enclave import EnclaveDoor
 
 PLATFORM = "platform"
-MAX_PERSON = 64
+# Letters of one alphabet only, or two names could look alike; CJK ideographs are those that NFKC keeps.
+PERSON = re.compile(r"[a-z0-9._@\-\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af]{1,64}")
 
 
 class BureauTrust(Value, frozen=True):
@@ -59,19 +62,30 @@ class Office:
 
 @dataclass(frozen=True)
 class Actor:
-    """A person who acts for a party."""
+    """A person who acts for a party, under the one spelling of their name."""
 
     party: Party
     person: str
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.person) <= MAX_PERSON or not self.person.isprintable() or "/" in self.person:
-            raise Refused("actor.person")
+        object.__setattr__(self, "person", plain_name(self.person))
 
     @property
     def name(self) -> str:
         """How the audit log and the reviews call this person."""
         return f"{self.party.party_id}/{self.person}"
+
+
+def plain_name(person: str) -> str:
+    """The one spelling of a person's name: two people are the same if and only if these are equal.
+
+    Raises:
+        Refused: `actor.person`.
+    """
+    plain = unicodedata.normalize("NFKC", person).strip().casefold()
+    if PERSON.fullmatch(plain) is None:
+        raise Refused("actor.person")
+    return plain
 
 
 def utc_now() -> datetime:
@@ -100,7 +114,8 @@ def create_office(home: Home, bureau: Party, officers: tuple[PublicKey, ...], en
     with writing(engine) as connection:
         if PARTIES.find(connection, bureau.party_id) is None:
             PARTIES.add(connection, bureau)
-            entry = AuditEntry(PLATFORM, "office.create", bureau.party_id, {"policy": pack.sha256}, utc_now())
+            facts = {"policy": pack.sha256, "party_sha256": bureau.fixed_sha256}
+            entry = AuditEntry(PLATFORM, "office.create", bureau.party_id, facts, utc_now())
             audit_log.append(connection, entry, signer)
     engine.dispose()
     trust = BureauTrust(
@@ -133,13 +148,22 @@ def open_office(home: Home, enclave: EnclaveDoor, clock: Callable[[], datetime] 
     Raises:
         Failed: `home.missing`, `key.…` or `policy.…`: nothing works in half an office.
     """
+    office = open_as_found(home, enclave, clock)
+    upgrade(office.engine)
+    return office
+
+
+def open_as_found(home: Home, enclave: EnclaveDoor, clock: Callable[[], datetime] = utc_now) -> Office:
+    """Open a deployment for looking at it: nothing in its database is read or changed yet, whatever state it is in.
+
+    Raises:
+        Failed: as `open_office` does.
+    """
     trust = read_bureau_trust(home)
     pack = PolicyPack(home.policies)
-    engine = open_engine(sqlite_url(home.control_db))
-    upgrade(engine)
     return Office(
         home=home,
-        engine=engine,
+        engine=open_engine(sqlite_url(home.control_db)),
         signer=KeyFile.load(home.control_key),
         officers=trust.officers,
         enclave_key=trust.enclave,

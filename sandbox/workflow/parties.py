@@ -24,7 +24,15 @@ def register_party(office: Office, actor: Actor, party: Party) -> None:
         PARTIES.add(connection, replace(party, status=PartyStatus.ACTIVE))
         if sum(known.credit_code == party.credit_code for known in PARTIES.listed(connection)) > 1:
             raise Refused("party.code-taken", party=party.party_id)
-        note_act(office, connection, actor, "party.register", party.party_id, role=party.role.value)
+        note_act(
+            office,
+            connection,
+            actor,
+            "party.register",
+            party.party_id,
+            role=party.role.value,
+            party_sha256=party.fixed_sha256,
+        )
 
 
 def list_parties(office: Office, actor: Actor) -> tuple[Party, ...]:

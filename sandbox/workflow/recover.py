@@ -65,8 +65,8 @@ def _bring_home(office: Office, signed: Signed) -> Outcome | None:
     try:
         return settle(office, reply) if reply.receipt is not None else send_ticket(office, signed, None)
     except Refused:
-        # The enclave does not take the order any more, which is recorded; or its receipt does not fit the ticket: then the
-        # submission stays as it is for people to look at, and does not keep others from being recovered.
+        # The enclave does not take the order any more, which is recorded; or its receipt does not fit the ticket: then
+        # the submission stays as it is for people to look at, and does not keep others from being recovered.
         return None
     except Failed as failed:
         if failed.code == "dispatch.running":

@@ -8,7 +8,7 @@ from enclave_runner.contract.errors import Refused
 from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Review, Submission, SubmissionStatus, Verdict
 from sandbox.rules.access import Action, Record
 from sandbox.rules.duties import decide_ground, decide_review, tally
-from sandbox.store import submissions
+from sandbox.store import api_keys, submissions
 from sandbox.store.database import reading, writing
 from sandbox.store.submissions import REVIEWS, SUBMISSIONS
 from sandbox.workflow.office import Actor, Office, authorize, note_act
@@ -18,7 +18,8 @@ def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, g
     """Record one verdict. The submission is then admitted, refused, or waits for another reviewer.
 
     Raises:
-        Refused: by access, `review.own-work`, `review.repeated`, `ground.missing`, `review.closed`, `record.unknown`.
+        Refused: by access, `review.own-work`, `review.repeated`, `review.key-maker`, `ground.missing`, `review.closed`,
+            `record.unknown`.
     """
     authorize(office, actor, Action.REVIEW_SUBMISSION, Record("submission", submission_id))
     decide_ground(ground).enforce()
@@ -28,7 +29,9 @@ def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, g
         if submission.status is not SubmissionStatus.IN_REVIEW:
             raise Refused("review.closed", status=submission.status.value)
         earlier = submissions.reviews_of(connection, submission_id)
-        decide_review(submission, filing.submitted_by, actor.name, earlier).enforce()
+        people = {filing.submitted_by, actor.name, *(given.reviewer for given in earlier)}
+        makers = api_keys.makers_among(connection, people)
+        decide_review(submission, filing.submitted_by, actor.name, earlier, makers).enforce()
         given = Review(submission_id, actor.name, verdict, ground.strip(), office.clock())
         REVIEWS.add(connection, given)
         status = tally((*earlier, given), filing.approvals)

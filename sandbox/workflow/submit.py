@@ -71,6 +71,7 @@ def file_submission(
     reads: Reads,
     input_sha256: str | None,
     product_id: str | None = None,
+    consent_id: str | None = None,
 ) -> Submission:
     """Record an admitted job with its audit entry, in the caller's transaction."""
     needed = approvals_needed(office.approvals, job.mode, _highest_grade(connection, reads))
@@ -87,7 +88,7 @@ def file_submission(
         purpose=record.grant.purpose,
         columns=reads.columns,
     )
-    submissions.add(connection, Filing(submission, reads.dataset_id, actor.name, needed))
+    submissions.add(connection, Filing(submission, reads.dataset_id, actor.name, needed, consent_id))
     note_act(
         office,
         connection,
@@ -97,6 +98,8 @@ def file_submission(
         grant=record.grant.grant_id,
         mode=job.mode.value,
         status=submission.status.value,
+        requester=submission.requester_id,
+        submission_sha256=submission.fixed_sha256,
     )
     return submission
 

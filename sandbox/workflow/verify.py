@@ -81,12 +81,11 @@ def _file(office: Office, actor: Actor, product_id: str, question: Question) -> 
     with writing(office.engine) as connection:
         product = PRODUCTS.get(connection, product_id)
         record = _callable_grant(office, connection, actor, product)
-        if pseudonym is not None:
-            _check_consent(office, connection, actor, product, pseudonym)
+        consent_id = None if pseudonym is None else _covering_consent(office, connection, actor, product, pseudonym)
         reads = Reads(product.job.dataset_id, (product.job.attribute,))
         input_sha256 = digest(encode(question))
         submission = file_submission(
-            office, connection, actor, record, product.job, reads, input_sha256, product.product_id
+            office, connection, actor, record, product.job, reads, input_sha256, product.product_id, consent_id
         )
     return submission.submission_id
 
@@ -111,8 +110,11 @@ def _callable_grant(office: Office, connection: Connection, actor: Actor, produc
     return record
 
 
-def _check_consent(office: Office, connection: Connection, actor: Actor, product: Product, pseudonym: str) -> None:
+def _covering_consent(office: Office, connection: Connection, actor: Actor, product: Product, pseudonym: str) -> str:
+    """The consent that covers this call; of several, the one that lasts longest."""
     caller, now = actor.party.party_id, office.clock()
     filed = consents.about(connection, pseudonym, caller, product.product_id)
-    if not any(consent.covers(pseudonym, caller, product.product_id, now) for consent in filed):
+    covering = [consent for consent in filed if consent.covers(pseudonym, caller, product.product_id, now)]
+    if not covering:
         raise Refused("consent.missing", product=product.product_id)
+    return max(covering, key=lambda consent: consent.expires_at).consent_id

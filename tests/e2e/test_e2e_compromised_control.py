@@ -14,12 +14,12 @@ import pytest
 from enclave_runner.contract.codec import decode
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
-from enclave_runner.contract.grant import Grant, Scope
+from enclave_runner.contract.grant import Grant, Mode, Purpose, Scope
 from enclave_runner.contract.job import Job, QueryJob
 from enclave_runner.contract.privacy import RHO_UNIT, Budget, PrivacyLoss
 from enclave_runner.contract.receipt import Outcome, Receipt
 from enclave_runner.contract.signing import KeyFile, Signed, seal
-from enclave_runner.contract.ticket import PURPOSE, Charge, Ticket
+from enclave_runner.contract.ticket import PURPOSE, Ticket
 from enclave_runner.contract.wire import (
     DATASET_PURPOSE,
     AskHoldings,
@@ -30,7 +30,8 @@ from enclave_runner.contract.wire import (
     Settlement,
 )
 from sandbox.workflow.grants import get_grant
-from tests.support.deployment import FREE, World, furnish, make_deployment, open_world
+from tests.support.deployment import FREE, PAID, World, furnish, make_deployment, open_world
+from tests.support.tariffs import pack_charge
 
 SQL = "SELECT district, COUNT(*) AS n FROM people GROUP BY district"
 
@@ -43,8 +44,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield opened
 
 
-def _signed_grant(world: World) -> Signed:
-    signed = get_grant(world.office, world.actor(), FREE).signed
+def _signed_grant(world: World, grant_id: str = FREE) -> Signed:
+    signed = get_grant(world.office, world.actor(), grant_id).signed
     assert signed is not None
     return signed
 
@@ -62,7 +63,7 @@ def _ticket(world: World, grant: Signed, job: Job, **changes: Any) -> Signed:
         data_versions={item.dataset_id: item.version for item in holdings.items},
         input_sha256=None,
         policy_sha256=world.office.pack.sha256,
-        charge=Charge(tariff_id="t", unit_price_fen=0, legal_basis="-"),
+        charge=pack_charge(job.mode, decode(grant.payload, Grant).purpose),
         issued_at=now - timedelta(seconds=1),
         expires_at=now + timedelta(seconds=60),
         audit_size=0,
@@ -155,6 +156,23 @@ def test_tickets_are_used_once_even_with_the_key(world: World) -> None:
 )
 def test_a_ticket_that_does_not_fit_is_refused(world: World, changes: dict[str, Any], rule: str) -> None:
     assert _run(world, _ticket(world, _signed_grant(world), _query(), **changes)).rule == rule
+
+
+def test_a_price_tag_that_is_not_the_packs_is_refused(world: World) -> None:
+    """Invariant 9: free or paid follows from the scenario that the officer signed, not from who writes the ticket."""
+    industry = pack_charge(Mode.QUERY, Purpose.INDUSTRY)
+    assert industry.unit_price_fen > 0
+    for grant_id, charge in (
+        (PAID, msgspec.structs.replace(industry, unit_price_fen=0)),  # a paid use given away
+        (PAID, pack_charge(Mode.QUERY, Purpose.PUBLIC_INTEREST)),
+        (PAID, pack_charge(Mode.VERIFICATION, Purpose.INDUSTRY)),
+        (FREE, industry),  # a free use charged for
+        (FREE, msgspec.structs.replace(pack_charge(Mode.QUERY, Purpose.PUBLIC_INTEREST), legal_basis="-")),
+    ):
+        receipt = _run(world, _ticket(world, _signed_grant(world, grant_id), _query(), charge=charge))
+        assert (receipt.outcome, receipt.rule, receipt.losses) == (Outcome.REFUSED, "ticket.charge", ())
+    paid = _run(world, _ticket(world, _signed_grant(world, PAID), _query()))
+    assert (paid.outcome, paid.charge) == (Outcome.RELEASED, industry)
 
 
 def test_a_long_or_late_ticket_is_refused(world: World) -> None:

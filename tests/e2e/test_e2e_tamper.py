@@ -18,6 +18,7 @@ from sandbox.settings import Home
 from sandbox.workflow.audit import verify_audit, verify_copy
 from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.submit import submit
+from tests.support.command_line import call_main
 from tests.support.deployment import FREE, OPERATOR, furnish, make_deployment, open_world
 
 
@@ -114,6 +115,55 @@ def test_every_edit_is_found(home: Home, tmp_path: Path, name: str) -> None:
 def test_ledgers_refuse_changes(home: Home, tmp_path: Path, statement: str) -> None:
     with closing(sqlite3.connect(_copy(home, tmp_path))) as database, pytest.raises(sqlite3.DatabaseError):
         database.execute(statement)
+
+
+@pytest.fixture
+def spoilt(home: Home, tmp_path: Path) -> Home:
+    """A whole deployment to spoil."""
+    shutil.copytree(home.folder, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
+    return Home(tmp_path / "home")
+
+
+def _verify(home: Home) -> tuple[int, list[str]]:
+    """What `yunei audit verify` says: its exit code, and which checks found something."""
+    answer = call_main("audit", "verify", "--json", "--home", str(home.folder))
+    assert answer.document["ok"] is (answer.code == 0)
+    return answer.code, [check["name"] for check in answer.document["checks"] if check["problem"] is not None]
+
+
+@pytest.mark.parametrize("place", [0, -2, 25])
+@pytest.mark.parametrize("party", ["bureau", OPERATOR])
+def test_a_changed_byte_of_a_party_is_found_whoever_it_is(spoilt: Home, party: str, place: int) -> None:
+    """The bureau itself acts at the command line: verifying does not need to know it."""
+    assert _verify(spoilt) == (0, [])
+    with closing(sqlite3.connect(spoilt.control_db)) as database:
+        (doc,) = database.execute("SELECT doc FROM parties WHERE party_id = ?", (party,)).fetchone()
+        content = bytearray(doc)
+        content[place] ^= 0x80
+        database.execute("UPDATE parties SET doc = ? WHERE party_id = ?", (bytes(content), party))
+        database.commit()
+    assert _verify(spoilt) == (5, ["parties"])
+
+
+def test_verifying_leaves_the_schema_as_it_is(spoilt: Home) -> None:
+    with closing(sqlite3.connect(spoilt.control_db)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0000'")
+        database.commit()
+    assert _verify(spoilt) == (0, [])
+    with closing(sqlite3.connect(spoilt.control_db)) as database:
+        database.execute("DROP TABLE parties")
+        database.commit()
+        before = database.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+        assert _verify(spoilt) == (5, ["parties"])
+        assert database.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall() == before
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [("0000",)]
+
+
+def test_a_database_that_is_none_does_not_verify(spoilt: Home) -> None:
+    for part in spoilt.bureau.glob("control.db*"):
+        part.unlink()
+    spoilt.control_db.write_bytes(b"no database at all " * 1000)
+    assert _verify(spoilt) == (5, ["ledgers"])
 
 
 def test_an_edited_receipt_log_is_found(home: Home, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +63,28 @@ def test_the_job_sees_nothing_but_its_jail(hostile: HostileZygote) -> None:
     assert seen["processes"] == ["1"]
     assert seen["hostname"] == "enclave"
     assert set(seen["environment"]) <= {"LANG", "TZ", "OPENBLAS_NUM_THREADS", "ORT_DISABLE_TELEMETRY"}
+
+
+def test_no_namespace_can_be_made_inside(hostile: HostileZygote) -> None:
+    """In one of its own a worker would have every capability again: mounts, a network stack, far more kernel to try."""
+    assert json.loads(hostile.run(b"nest", [], PROFILE)) == []
+
+
+def test_outside_and_in_a_namespace_without_that_cap_they_can_be_made() -> None:
+    """Control: neither the host nor the depth is what blocks it."""
+    code = (
+        "import ctypes, json, os\n"
+        "from pathlib import Path\n"
+        "libc, uid, gid, made = ctypes.CDLL(None), os.getuid(), os.getgid(), []\n"
+        "for _ in range(2):\n"
+        "    made.append(libc.unshare(0x10000000))\n"
+        "    Path('/proc/self/setgroups').write_text('deny')\n"
+        "    Path('/proc/self/uid_map').write_text(f'{uid} {uid} 1')\n"
+        "    Path('/proc/self/gid_map').write_text(f'{gid} {gid} 1')\n"
+        "print(json.dumps(made))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=True)
+    assert json.loads(done.stdout) == [0, 0]
 
 
 @pytest.mark.parametrize("step", STEPS)

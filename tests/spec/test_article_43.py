@@ -12,7 +12,7 @@ from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.job import Predicate, VerificationJob
 from sandbox.domain.consent import Consent
 from sandbox.domain.product import Product
-from sandbox.rules.admission import decide_question
+from sandbox.rules.admission import decide_consent, decide_question
 from tests.support.articles import NOW, a_dataset, a_spec
 
 SUBJECT = "5" * 64
@@ -57,6 +57,17 @@ def test_a_question_about_people_needs_their_consent_as_the_catalogue_says() -> 
     assert decide_question(asking, about_firms).allowed
     assert decide_question(asking, about_people).rule == "product.consent-needed"
     assert decide_question(replace(asking, needs_consent=True), about_people).allowed
+
+
+def test_a_consent_still_holds_when_the_question_is_asked() -> None:
+    job = VerificationJob(dataset_id="insurance", attribute="amount", predicate=Predicate.EXISTS)
+    asking = Product("income-check", "operator-a", "g-1", "核验", job, needs_consent=True)
+    assert decide_consent(asking, CONSENT, "bank-a", NOW).allowed
+    for ended in (replace(CONSENT, withdrawn_at=NOW), replace(CONSENT, expires_at=NOW), None):
+        assert decide_consent(asking, ended, "bank-a", NOW).rule == "consent.missing"
+    assert decide_consent(asking, CONSENT, "bank-b", NOW).rule == "consent.missing"
+    assert decide_consent(replace(asking, product_id="tax-check"), CONSENT, "bank-a", NOW).rule == "consent.missing"
+    assert decide_consent(replace(asking, needs_consent=False), None, "bank-a", NOW).allowed
 
 
 def test_resident_identity_numbers_are_always_personal() -> None:

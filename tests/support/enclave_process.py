@@ -44,12 +44,12 @@ def ask(home: Path, request: Request, descriptor: int | None = None) -> Reply:
 
 
 class EnclaveProcess:
-    """`python -m enclave_runner serve` over a home."""
+    """`python -m enclave_runner serve` over a home; `wrapper` is a command that ends by executing it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *options: str, wrapper: tuple[str, ...] = ()) -> None:
         self.home = home
         self._process = subprocess.Popen(
-            command("serve", "--home", str(home)),
+            [*wrapper, *command("serve", "--home", str(home), *options)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -79,6 +79,13 @@ class EnclaveProcess:
         self._process.send_signal(number)
         out, error = self._process.communicate(timeout=30)
         return self._process.returncode, out + error
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends of itself, and well, in that time."""
+        try:
+            return self._process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     @property
     def pid(self) -> int:

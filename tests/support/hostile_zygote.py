@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import json
 import os
+import platform
 import resource
 import signal
 import socket
@@ -24,6 +25,7 @@ from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.zygote import serve
 
 CANARY = "canary-7f3a-raw-cell"
+CLONE = 56 if platform.machine() == "x86_64" else 220  # the system call's number
 
 
 def echo(argument: str, descriptors: list[int]) -> bytes:
@@ -171,11 +173,24 @@ def spin(argument: str, descriptors: list[int]) -> bytes:
         pass
 
 
+def nest(argument: str, descriptors: list[int]) -> bytes:
+    """Which namespaces can be made inside, and whether the cap that forbids them can be lifted."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    made = [name for name, flag in confine.NAMESPACE_FLAGS.items() if libc.unshare(flag) == 0]
+    if libc.syscall(CLONE, confine.NAMESPACE_FLAGS["user"] | signal.SIGCHLD, 0, 0, 0, 0) >= 0:
+        made.append("clone")
+    try:
+        Path(confine.NAMESPACE_CAP).write_text("1000")
+    except OSError:
+        return json.dumps(made).encode()
+    return json.dumps([*made, "cap"]).encode()
+
+
 ATTACKS: dict[str, Callable[[str, list[int]], bytes]] = {
     attack.__name__: attack
     for attack in (
         echo, raise_canary, exit_code, stubborn, deaf, eat_memory, fork_bomb, descriptors_exhausted, fill_scratch,
-        fill_inodes, long_answer, write_task, raise_limits, new_namespace, spin,
+        fill_inodes, long_answer, write_task, raise_limits, new_namespace, spin, nest,
     )
 }  # fmt: skip
 STEPS = (

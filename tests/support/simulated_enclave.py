@@ -74,7 +74,7 @@ class SimulatedEnclave:
                     empty = wire.Settlement(receipt=None, release=None, checkpoint=self._note())
                     return self._settled.get(request.ticket_id, empty)
                 case wire.AskPseudonym():
-                    text = f"{request.entity_set}\n{request.identifier.strip()}".encode()
+                    text = f"{self._specs[request.dataset_id].entity_set}\n{request.identifier.strip()}".encode()
                     return wire.Pseudonym(value=hmac.digest(self._secret, text, "sha256").hex())
                 case wire.AskOdometer():
                     return self._odometer()

@@ -64,3 +64,11 @@ def test_the_licence_is_whole() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert text.lstrip().startswith("Apache License\n                           Version 2.0, January 2004")
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/security-model.md"])
+def test_every_test_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`(?:tests/)?((?:unit|spec|property|statistical|escape|e2e)/[\w/]+\.py)`", text)
+    assert named
+    assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []

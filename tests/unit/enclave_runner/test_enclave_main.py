@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from enclave_runner.contract.codec import encode
-from enclave_runner.contract.signing import KeyFile
+from enclave_runner.contract.codec import decode, encode
+from enclave_runner.contract.receipt import Receipt
+from enclave_runner.contract.signing import KeyFile, seal
+from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
 from enclave_runner.contract.trust import Trust
-from tests.support.enclave_home import POLICIES, make_bureau
-from tests.support.enclave_process import ROOT, EnclaveProcess, command
+from enclave_runner.contract.wire import USERS_NAME, Hello, Identity, RunJob, Settlement
+from tests.support.enclave_home import POLICIES, make_bureau, make_grant, make_ticket, query
+from tests.support.enclave_process import ROOT, EnclaveProcess, ask, command, connected
 
 
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -52,11 +60,16 @@ def _children(pid: int) -> list[int]:
     return children
 
 
-def _wait_until_gone(pids: list[int]) -> None:
+def _wait_until(is_true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while any(_is_running(pid) for pid in pids):
-        assert time.monotonic() < deadline, "the zygote outlived its enclave"
+    while not is_true():
+        assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.02)
+
+
+def _wait_until_gone(pids: list[int]) -> None:
+    """The zygote does not outlive its enclave."""
+    _wait_until(lambda: not any(_is_running(pid) for pid in pids))
 
 
 def _is_running(pid: int) -> bool:
@@ -75,6 +88,67 @@ def test_the_zygote_dies_with_a_killed_enclave_and_the_home_is_free_again(tmp_pa
     _wait_until_gone(children)
     with EnclaveProcess(bureau.home.folder) as process:
         assert process.wait_until_ready().key == identity.key
+
+
+def use(home: Path) -> int:
+    """The lock of somebody who uses the enclave of that home; it goes with the descriptor."""
+    descriptor = os.open(home / USERS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def test_while_used_it_lives_exactly_as_long_as_its_last_user(tmp_path: Path) -> None:
+    home = make_bureau(tmp_path).home.folder
+    first, second = use(home), use(home)
+    with EnclaveProcess(home, "--while-used") as process:
+        process.wait_until_ready()
+        children = _children(process.pid)
+        os.close(first)
+        assert not process.ends_within(1.5)
+        assert isinstance(ask(home, Hello()), Identity)
+        os.close(second)
+        assert process.ends_within(10)
+    _wait_until_gone(children)
+    with EnclaveProcess(home) as process:  # without the option nobody has to hold a lock
+        process.wait_until_ready()
+        assert not process.ends_within(1)
+
+
+def test_while_used_a_running_job_reaches_its_receipt(tmp_path: Path) -> None:
+    """A user that was killed in the middle has lost its lock: its job must not be lost with it."""
+    bureau = make_bureau(tmp_path)
+    home, replies = bureau.home.folder, []
+    slow = query("SELECT " + "INT(" * 30 + "1" + ")" * 30)
+    signed = seal(make_ticket(bureau, slow, make_grant()), TICKET_PURPOSE, bureau.control)
+    user = use(home)
+    with EnclaveProcess(home, "--while-used") as process:
+        process.wait_until_ready()
+        caller = threading.Thread(target=lambda: replies.append(ask(home, RunJob(ticket=signed))))
+        caller.start()
+        time.sleep(0.5)
+        os.close(user)
+        assert not process.ends_within(2)
+        caller.join(timeout=30)
+        assert process.ends_within(10)
+    (settled,) = replies
+    assert isinstance(settled, Settlement)
+    assert settled.receipt is not None
+    assert decode(settled.receipt.payload, Receipt).rule == "sql.slow"
+
+
+@pytest.mark.slow
+def test_idle_callers_without_number_do_not_end_it(tmp_path: Path) -> None:
+    home = make_bureau(tmp_path).home.folder
+    with EnclaveProcess(home, wrapper=("sh", "-c", 'ulimit -n 256; exec "$@"', "sh")) as process, ExitStack() as idle:
+        identity = process.wait_until_ready()
+        for _ in range(300):
+            idle.enter_context(connected(home))
+        _wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) >= 255)  # noqa: PTH208 - it really is full
+        assert not process.ends_within(1)
+        idle.close()
+        assert process.wait_until_ready().key == identity.key
+        _wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) < 50)  # noqa: PTH208
+        assert not process.ends_within(0.1)
 
 
 @pytest.mark.parametrize("stdin", [b"", b'{"control":[],"officers":[]}'])

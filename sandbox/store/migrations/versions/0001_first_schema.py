@@ -78,6 +78,7 @@ def _create_tables() -> None:
     sa.Column('hash', sa.String(length=200), nullable=False),
     sa.Column('party_id', sa.String(length=200), nullable=False),
     sa.Column('person', sa.String(length=200), nullable=False),
+    sa.Column('created_by', sa.String(length=200), nullable=False),
     sa.Column('created_at', sa.String(length=200), nullable=False),
     sa.Column('revoked_at', sa.String(length=200), nullable=True),
     sa.ForeignKeyConstraint(['party_id'], ['parties.party_id'], name=op.f('fk_api_keys_party_id')),
@@ -148,24 +149,6 @@ def _create_tables() -> None:
     sa.PrimaryKeyConstraint('product_id', name=op.f('pk_products'))
     )
     op.create_index(op.f('ix_products_operator_id'), 'products', ['operator_id'], unique=False)
-    op.create_table('submissions',
-    sa.Column('submission_id', sa.String(length=200), nullable=False),
-    sa.Column('grant_id', sa.String(length=200), nullable=False),
-    sa.Column('operator_id', sa.String(length=200), nullable=False),
-    sa.Column('requester_id', sa.String(length=200), nullable=False),
-    sa.Column('dataset_id', sa.String(length=200), nullable=False),
-    sa.Column('submitted_by', sa.String(length=200), nullable=False),
-    sa.Column('approvals', sa.Integer(), nullable=False),
-    sa.Column('status', sa.String(length=200), nullable=False),
-    sa.Column('doc', sa.LargeBinary(), nullable=False),
-    sa.ForeignKeyConstraint(['grant_id'], ['grants.grant_id'], name=op.f('fk_submissions_grant_id')),
-    sa.ForeignKeyConstraint(['operator_id'], ['parties.party_id'], name=op.f('fk_submissions_operator_id')),
-    sa.ForeignKeyConstraint(['requester_id'], ['parties.party_id'], name=op.f('fk_submissions_requester_id')),
-    sa.PrimaryKeyConstraint('submission_id', name=op.f('pk_submissions'))
-    )
-    op.create_index(op.f('ix_submissions_operator_id'), 'submissions', ['operator_id'], unique=False)
-    op.create_index(op.f('ix_submissions_requester_id'), 'submissions', ['requester_id'], unique=False)
-    op.create_index(op.f('ix_submissions_status'), 'submissions', ['status'], unique=False)
     op.create_table('consents',
     sa.Column('consent_id', sa.String(length=200), nullable=False),
     sa.Column('subject', sa.String(length=200), nullable=False),
@@ -176,6 +159,26 @@ def _create_tables() -> None:
     sa.ForeignKeyConstraint(['product_id'], ['products.product_id'], name=op.f('fk_consents_product_id')),
     sa.PrimaryKeyConstraint('consent_id', name=op.f('pk_consents'))
     )
+    op.create_table('submissions',
+    sa.Column('submission_id', sa.String(length=200), nullable=False),
+    sa.Column('grant_id', sa.String(length=200), nullable=False),
+    sa.Column('operator_id', sa.String(length=200), nullable=False),
+    sa.Column('requester_id', sa.String(length=200), nullable=False),
+    sa.Column('dataset_id', sa.String(length=200), nullable=False),
+    sa.Column('submitted_by', sa.String(length=200), nullable=False),
+    sa.Column('approvals', sa.Integer(), nullable=False),
+    sa.Column('consent_id', sa.String(length=200), nullable=True),
+    sa.Column('status', sa.String(length=200), nullable=False),
+    sa.Column('doc', sa.LargeBinary(), nullable=False),
+    sa.ForeignKeyConstraint(['consent_id'], ['consents.consent_id'], name=op.f('fk_submissions_consent_id')),
+    sa.ForeignKeyConstraint(['grant_id'], ['grants.grant_id'], name=op.f('fk_submissions_grant_id')),
+    sa.ForeignKeyConstraint(['operator_id'], ['parties.party_id'], name=op.f('fk_submissions_operator_id')),
+    sa.ForeignKeyConstraint(['requester_id'], ['parties.party_id'], name=op.f('fk_submissions_requester_id')),
+    sa.PrimaryKeyConstraint('submission_id', name=op.f('pk_submissions'))
+    )
+    op.create_index(op.f('ix_submissions_operator_id'), 'submissions', ['operator_id'], unique=False)
+    op.create_index(op.f('ix_submissions_requester_id'), 'submissions', ['requester_id'], unique=False)
+    op.create_index(op.f('ix_submissions_status'), 'submissions', ['status'], unique=False)
     op.create_table('reviews',
     sa.Column('submission_id', sa.String(length=200), nullable=False),
     sa.Column('reviewer', sa.String(length=200), nullable=False),

@@ -156,6 +156,17 @@ def test_no_character_of_a_note_can_be_changed() -> None:
         assert is_refused(text[:at] + other + text[at + 1 :])
 
 
+def test_a_note_has_one_spelling() -> None:
+    """The last character before the padding has bits that no byte needs; a number may be written with zeros."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    text = note()
+    for end in (at for at, character in enumerate(text) if character == "="):
+        unused = alphabet[alphabet.index(text[end - 1]) ^ 1]
+        assert is_refused(text[: end - 1] + unused + text[end:])
+    for size in ("08", "+8", " 8", "8 ", "0_8", "８"):
+        assert is_refused(text.replace("\n8\n", f"\n{size}\n"))
+
+
 @pytest.mark.parametrize(
     ("origin", "size", "root"), [("", 0, bytes(32)), ("a\nb", 0, bytes(32)), ("a", -1, bytes(32)), ("a", 0, b"")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -67,6 +68,58 @@ def test_a_closed_zygote_takes_no_orders() -> None:
             zygote.run(b"task", [], JailProfile())
         assert caught.value.code == "jail.zygote-gone"
     assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_dead_zygote_is_replaced_by_one_that_was_proved_first() -> None:
+    proofs: list[int] = []
+
+    def prove(fresh: Zygote) -> None:
+        """While it lasts, orders to the old one still fail: nobody reaches a jail that is not proved."""
+        proofs.append(fresh.pid)
+        assert fresh.is_alive
+        with pytest.raises(Failed):
+            zygote.run(b"task", [], JailProfile())
+
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with Zygote() as zygote:
+        zygote.revive(prove)
+        assert proofs == []  # a living one is left alone
+        first = zygote.pid
+        os.kill(first, signal.SIGKILL)
+        _wait_until_dead(zygote)
+        zygote.revive(prove)
+        assert proofs == [zygote.pid] != [first]
+        with pytest.raises(Failed) as caught:
+            zygote.run(b"no task at all", [], JailProfile())
+        assert caught.value.code == "job.broken"  # it takes orders
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_zygote_that_was_not_proved_takes_no_orders_ever() -> None:
+    started: list[Zygote] = []
+
+    def disprove(fresh: Zygote) -> None:
+        started.append(fresh)
+        raise Failed("jail.open")
+
+    with Zygote() as zygote:
+        os.kill(zygote.pid, signal.SIGKILL)
+        _wait_until_dead(zygote)
+        for _ in range(2):
+            with pytest.raises(Failed) as caught:
+                zygote.revive(disprove)
+            assert caught.value.code == "jail.open"
+            with pytest.raises(Failed) as caught:
+                zygote.run(b"task", [], JailProfile())
+            assert caught.value.code == "jail.zygote-gone"
+        assert [fresh.is_alive for fresh in started] == [False, False]
+
+
+def _wait_until_dead(zygote: Zygote) -> None:
+    deadline = time.monotonic() + 10
+    while zygote.is_alive:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_task_that_is_none_breaks_its_worker_and_no_more() -> None:

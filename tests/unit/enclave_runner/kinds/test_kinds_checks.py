@@ -100,7 +100,18 @@ def test_any_text_is_judged_and_never_raises(keys: list[str]) -> None:
     with duckdb.connect() as connection:
         assert broken_keys(connection, KeyKind.RESIDENT_ID, keys) == [not is_resident_id(key) for key in keys]
         assert broken_keys(connection, KeyKind.CREDIT_CODE, keys) == [not is_credit_code(key) for key in keys]
-        assert broken_keys(connection, KeyKind.OPAQUE, keys) == [key == "" for key in keys]
+        assert broken_keys(connection, KeyKind.OPAQUE, keys) == [not is_opaque_key(key) for key in keys]
+
+
+def is_opaque_key(key: str) -> bool:
+    """1 to 64 printable ASCII characters without blanks, so that one person has one spelling."""
+    return 1 <= len(key) <= 64 and all("!" <= character <= "~" for character in key)
+
+
+def test_an_opaque_key_has_one_spelling(connection: duckdb.DuckDBPyConnection) -> None:
+    good = ["1", "p-1", "!", "~", "'--", "x" * 64]
+    bad = ["", " ", "p 1", " p1", "p1 ", "p\t1", "p1\n", "x" * 65, "ｐ1", "p\u00a01", "p1\u200b", "é", "\x7f"]
+    assert broken_keys(connection, KeyKind.OPAQUE, good + bad) == [False] * len(good) + [True] * len(bad)
 
 
 def test_birth_dates_that_never_were(connection: duckdb.DuckDBPyConnection) -> None:

@@ -208,14 +208,26 @@ def _execute(book: Book, statement: str) -> None:
 
 
 def test_a_clock_that_is_put_back_stands_still(book: Book) -> None:
-    assert book.ledger.now(NOW) == NOW
+    book.open(budgeted(), 1)
     assert book.ledger.now(NOW - timedelta(days=1)) == NOW
     assert book.ledger.now(NOW + timedelta(seconds=1)) == NOW + timedelta(seconds=1)
 
 
+def test_a_clock_that_ran_ahead_is_not_believed_for_ever(book: Book) -> None:
+    """Only signed times are kept: a wrong clock, or a ticket that a rule refused, moves nothing."""
+    assert book.ledger.now(NOW + timedelta(days=9000)) == NOW + timedelta(days=9000)
+    ticket, grant = make_open_ticket(), budgeted()
+    book.refuse(ticket, grant)
+    with pytest.raises(Refused):
+        book.open(budgeted(0), 1)
+    assert book.ledger.now(NOW - timedelta(days=1)) == NOW - timedelta(days=1)
+    book.open(grant, 1)
+    assert book.ledger.now(NOW - timedelta(days=1)) == NOW
+
+
 def test_a_clock_is_kept_over_a_restart(tmp_path: Path) -> None:
     with open_book(tmp_path) as book:
-        book.ledger.now(NOW)
+        book.open(budgeted(), 1)
     with open_book(tmp_path) as book:
         assert book.ledger.now(NOW - timedelta(days=400)) == NOW
     assert utc_now().tzinfo is not None

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,7 @@ from enclave_runner.contract.wire import (
 )
 from enclave_runner.supervisor import service
 from enclave_runner.supervisor.ledger import Ledger
-from enclave_runner.supervisor.service import listen, serve
+from enclave_runner.supervisor.service import Conversations, listen, serve
 from tests.support.enclave_home import (
     PEOPLE,
     Site,
@@ -58,6 +59,8 @@ from tests.support.enclave_home import (
 )
 from tests.support.enclave_process import ask, connected
 
+SLOW_SQL = "SELECT " + "INT(" * 30 + "1" + ")" * 30
+
 
 @pytest.fixture(scope="module")
 def door(site: Site) -> Iterator[Path]:
@@ -65,7 +68,7 @@ def door(site: Site) -> Iterator[Path]:
     folder, cwd = site.bureau.home.folder, Path.cwd()
     listener = listen(folder)
     os.chdir(cwd)
-    thread = threading.Thread(target=serve, args=(site.enclave, listener), daemon=True)
+    thread = threading.Thread(target=serve, args=(site.enclave, listener, Conversations()), daemon=True)
     thread.start()
     yield folder
     listener.shutdown(socket.SHUT_RDWR)
@@ -126,6 +129,59 @@ def test_an_import_needs_its_file(site: Site, door: Path) -> None:
     assert {item.dataset_id for item in holdings.items} >= {"people", "second"}
 
 
+def test_an_import_over_a_pipe_a_socket_or_a_folder_is_refused_at_once(site: Site, door: Path, tmp_path: Path) -> None:
+    """A pipe whose writer stays silent would keep a conversation for ever."""
+    order = ImportData(spec=sign_spec(site.bureau, changed(PEOPLE, dataset_id="piped")), format=FileFormat.CSV)
+    read, write = os.pipe()
+    ours, theirs = socket.socketpair()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    started = time.monotonic()
+    with ours, theirs:
+        for descriptor in (read, write, ours.fileno(), folder):
+            with pytest.raises(Refused) as caught:
+                ask(door, order, descriptor)
+            assert caught.value.rule == "import.format"
+    assert time.monotonic() - started < 5
+    for descriptor in (read, write, folder):
+        os.close(descriptor)
+
+
+def test_a_text_that_is_slow_to_read_keeps_nobody_waiting(site: Site, door: Path) -> None:
+    """158 bytes on which a parser doubles its work with every level."""
+    assert len(SLOW_SQL) < 160
+    before, replies, refusals = site.spent(), [], []
+    signed = seal(site.ticket(query(SLOW_SQL)), TICKET_PURPOSE, site.bureau.control)
+    grant = seal(make_grant(), GRANT_PURPOSE, site.bureau.officer)
+
+    def ask_a_quote() -> None:
+        with pytest.raises(Refused) as caught:
+            ask(door, AskQuote(grant=grant, job=query(SLOW_SQL)))
+        refusals.append(caught.value.rule)
+
+    caller = threading.Thread(target=lambda: replies.append(ask(door, RunJob(ticket=signed))))
+    quoting = threading.Thread(target=ask_a_quote)
+    started = time.monotonic()
+    caller.start()
+    quoting.start()
+    waits = []
+    while caller.is_alive():
+        asked = time.monotonic()
+        assert isinstance(ask(door, Hello()), Identity)
+        waits.append(time.monotonic() - asked)
+        caller.join(timeout=0.1)
+    assert time.monotonic() - started < site.enclave.limits.parse_profile.wall_seconds + 10
+    quoting.join(timeout=30)
+    (settled,) = replies
+    assert isinstance(settled, Settlement)
+    receipt = site.receipt(settled)
+    assert refusals == ["sql.slow"]
+    assert (receipt.outcome, receipt.rule, receipt.losses) == (Outcome.REFUSED, "sql.slow", ())
+    assert site.spent() == before
+    assert len(waits) > 5
+    assert max(waits) < 2
+    assert isinstance(ask(door, Hello()), Identity)
+
+
 def test_a_quote_an_odometer_and_the_log(site: Site, door: Path) -> None:
     grant = seal(make_grant(), GRANT_PURPOSE, site.bureau.officer)
     before = ask(door, AskOdometer())
@@ -178,14 +234,16 @@ def changed_dataset(name: str) -> object:
 
 
 def test_a_pseudonym_is_keyed_by_set_and_person(site: Site, door: Path) -> None:
-    def of(entity_set: str, identifier: str) -> str:
-        reply = ask(door, AskPseudonym(entity_set=entity_set, identifier=identifier))
+    def of(identifier: str) -> str:
+        reply = ask(door, AskPseudonym(dataset_id="people", identifier=identifier))
         assert isinstance(reply, Pseudonym)
         return reply.value
 
     key = site.bureau.home.pseudonym_key.read_bytes()
-    assert of("resident", "p1") == hmac.new(key, b"resident\np1", hashlib.sha256).hexdigest() == of("resident", " p1 ")
-    assert len({of("resident", "p1"), of("resident", "p2"), of("enterprise", "p1")}) == 3
+    assert of("p1") == hmac.new(key, b"resident\np1", hashlib.sha256).hexdigest() == of(" p1 ")
+    assert len({of("p1"), of("p2"), of("P1")}) == 3  # an opaque key's case is its own
+    with pytest.raises(Refused, match=r"dataset\.unknown"):
+        ask(door, AskPseudonym(dataset_id="elsewhere", identifier="p1"))
 
 
 GARBAGE = [
@@ -234,6 +292,27 @@ def test_the_text_of_a_fault_stays_inside(site: Site, door: Path, monkeypatch: p
     log = site.bureau.home.log.read_text(encoding="utf-8")
     assert caught.value.fault in log
     assert "canary" not in log
+
+
+def test_conversations_are_over_when_the_last_one_is() -> None:
+    conversations = Conversations()
+    assert conversations.are_over()
+    with conversations.one():
+        with pytest.raises(KeyError), conversations.one():
+            raise KeyError
+        assert not conversations.are_over()
+    assert conversations.are_over()
+
+
+def test_no_conversation_stays_open(site: Site) -> None:
+    """Garbage, a caller that left and an honest one are all counted off: `--while-used` waits for them."""
+    conversations = Conversations()
+    for data in (b"", b"garbage", struct.pack(">I", 16) + encode(Hello())):
+        ours, theirs = socket.socketpair()
+        ours.sendall(data)
+        ours.close()
+        service._converse(site.enclave, theirs, conversations)
+        assert conversations.are_over()
 
 
 def test_many_callers_at_once(site: Site, door: Path) -> None:

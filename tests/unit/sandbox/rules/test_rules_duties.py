@@ -16,6 +16,8 @@ SUBMISSION = Submission(
     "s-1", FREE, OPERATOR, BANK, None, COUNT, None, SubmissionStatus.IN_REVIEW, START, Purpose.INDUSTRY, ()
 )
 
+NOBODY: frozenset[tuple[str, str]] = frozenset()
+
 
 def verdict(reviewer: str, given: Verdict = Verdict.APPROVE) -> Review:
     return Review("s-1", reviewer, given, "理由", START)
@@ -49,13 +51,29 @@ def test_a_table_with_a_gap_or_a_fall_or_reviews_of_questions_does_not_load(tmp_
 
 @pytest.mark.parametrize("reviewer", [f"{OPERATOR}/anyone", f"{BANK}/anyone", "bureau/submitter"])
 def test_nobody_reviews_own_work(reviewer: str) -> None:
-    assert decide_review(SUBMISSION, "bureau/submitter", reviewer, ()).rule == "review.own-work"
+    assert decide_review(SUBMISSION, "bureau/submitter", reviewer, (), NOBODY).rule == "review.own-work"
 
 
 def test_nobody_counts_twice() -> None:
     earlier = (verdict("bureau/a"),)
-    assert decide_review(SUBMISSION, f"{OPERATOR}/x", "bureau/a", earlier).rule == "review.repeated"
-    assert decide_review(SUBMISSION, f"{OPERATOR}/x", "bureau/b", earlier).allowed
+    assert decide_review(SUBMISSION, f"{OPERATOR}/x", "bureau/a", earlier, NOBODY).rule == "review.repeated"
+    assert decide_review(SUBMISSION, f"{OPERATOR}/x", "bureau/b", earlier, NOBODY).allowed
+
+
+@pytest.mark.parametrize(
+    ("pair", "rule"),
+    [
+        (("bureau/b", "bureau/a"), "review.key-maker"),
+        (("bureau/a", "bureau/b"), "review.key-maker"),
+        (("bureau/b", f"{OPERATOR}/x"), "review.key-maker"),
+        (("bureau/b", "bureau/b"), None),
+        (("bureau/b", "bureau/c"), None),
+        (("bureau/a", f"{OPERATOR}/x"), None),
+    ],
+)
+def test_maker_and_holder_of_a_key_are_one_person(pair: tuple[str, str], rule: str | None) -> None:
+    earlier = (verdict("bureau/a"),)
+    assert decide_review(SUBMISSION, f"{OPERATOR}/x", "bureau/b", earlier, frozenset({pair})).rule == rule
 
 
 @pytest.mark.parametrize(

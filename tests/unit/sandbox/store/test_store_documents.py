@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
+from sqlalchemy.exc import IntegrityError
 
+from enclave_runner.contract.codec import encode
 from enclave_runner.contract.grant import PURPOSE, Purpose
 from enclave_runner.contract.signing import KeyFile, seal
 from sandbox.domain.consent import Consent
@@ -82,6 +84,30 @@ def test_every_kind_of_value_comes_back_as_it_was(engine: Engine) -> None:
         assert CONSENTS.get(connection, "c-1") == Consent("c-1", "f" * 64, BANK, PRODUCT, START)
         assert submissions.filing(connection, "s-1") == Filing(SUBMISSION, "insurance", f"{BANK}/clerk", 2)
         assert REVIEWS.get(connection, "s-1", "bureau/a").ground == "理由"
+
+
+def test_the_consent_of_a_question_is_kept_with_its_filing(engine: Engine) -> None:
+    filing = Filing(replace(SUBMISSION, submission_id="s-2"), "insurance", f"{BANK}/clerk", 0, "c-1")
+    with writing(engine) as connection:
+        submissions.add(connection, filing)
+        assert submissions.filing(connection, "s-2") == filing
+    with pytest.raises(IntegrityError), writing(engine) as connection:
+        connection.execute(update(submissions.TABLE).values(consent_id="c-2"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"status": "suspended"}, {"party_id": "somebody"}, {"doc": encode(party(BANK, Role.BUSINESS)) + b" "}],
+    ids=["status", "party_id", "doc"],
+)
+def test_a_row_that_another_hand_wrote_is_told_from_ours(engine: Engine, change: dict[str, object]) -> None:
+    with reading(engine) as connection:
+        assert PARTIES.unaltered(connection) == PARTIES.listed(connection)
+    with writing(engine) as connection:
+        PARTIES.add(connection, party("last", Role.BUSINESS))
+        connection.execute(update(PARTIES.table).where(PARTIES.table.c.party_id == "last").values(change))
+    with reading(engine) as connection, refused_by("wire.malformed", what="party"):
+        PARTIES.unaltered(connection)
 
 
 def test_a_key_is_taken_once(engine: Engine) -> None:

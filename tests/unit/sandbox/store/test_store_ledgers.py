@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,11 +85,11 @@ def test_an_invoice_of_more_receipts_than_a_statement_takes_parameters_reads_bac
 
 
 def test_one_hash_names_one_key(used: Bureau) -> None:
-    key = StoredKey("a" * 12, "h" * 64, OPERATOR, "x", "2026-11-01T00:00:00Z", None)
+    key = StoredKey("a" * 12, "h" * 64, OPERATOR, "x", "bureau/a", "2026-11-01T00:00:00Z", None)
     with writing(used.office.engine) as connection:
         api_keys.add(connection, key)
     with pytest.raises(IntegrityError), writing(used.office.engine) as connection:
-        api_keys.add(connection, StoredKey("b" * 12, "h" * 64, OPERATOR, "x", "2026-11-01T00:00:00Z", None))
+        api_keys.add(connection, replace(key, key_id="b" * 12))
     with writing(used.office.engine) as connection:
         api_keys.revoke(connection, key.key_id, "2026-11-02T00:00:00Z")
         api_keys.revoke(connection, key.key_id, "2026-11-03T00:00:00Z")
@@ -97,6 +98,24 @@ def test_one_hash_names_one_key(used: Bureau) -> None:
         assert found.revoked_at == "2026-11-02T00:00:00Z"
         assert api_keys.listed(connection, OPERATOR) == (found,)
         assert api_keys.find(connection, "c" * 12) is None
+
+
+def test_makers_of_keys_are_known_among_the_people_asked_about(used: Bureau) -> None:
+    first = StoredKey("a" * 12, "a" * 64, OPERATOR, "x", "bureau/a", "2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z")
+    with writing(used.office.engine) as connection:
+        api_keys.add(connection, first)
+        api_keys.add(connection, replace(first, key_id="b" * 12, hash="b" * 64, created_by="bureau/b"))
+        makers = [
+            api_keys.makers_among(connection, people)
+            for people in (
+                {"bureau/a", "bureau/b", f"{OPERATOR}/x"},
+                {"bureau/a", f"{OPERATOR}/x"},
+                {"bureau/a"},
+                set(),
+            )
+        ]
+    pairs = [("bureau/a", f"{OPERATOR}/x"), ("bureau/b", f"{OPERATOR}/x")]
+    assert makers == [set(pairs), {pairs[0]}, set(), set()]
 
 
 def test_an_answered_idempotency_key_is_never_given_back(used: Bureau) -> None:

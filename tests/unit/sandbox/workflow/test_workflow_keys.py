@@ -22,6 +22,13 @@ def test_a_key_names_its_holder(bureau: Bureau, token: str) -> None:
     assert authenticate(bureau.office, token) == bureau.actor(BANK, "clerk")
 
 
+def test_a_key_remembers_who_made_it_and_names_its_holder_plainly(bureau: Bureau) -> None:
+    token = create_api_key(bureau.office, bureau.actor("bureau", "Admin"), BANK, " Clerk")
+    (key,) = list_api_keys(bureau.office, bureau.actor(), BANK)
+    assert (key.person, key.created_by) == ("clerk", "bureau/admin")
+    assert authenticate(bureau.office, token).name == f"{BANK}/clerk"
+
+
 def test_the_key_itself_is_stored_nowhere(bureau: Bureau, token: str) -> None:
     secret = token.rpartition("_")[2].encode()
     files = [path for path in bureau.office.home.folder.rglob("*") if path.is_file()]

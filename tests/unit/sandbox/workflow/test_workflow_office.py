@@ -7,14 +7,23 @@ from datetime import UTC
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from enclave_runner.contract.signing import KeyFile
 from sandbox.domain.party import Role
 from sandbox.settings import Home
 from sandbox.store import audit_log
-from sandbox.store.database import reading
+from sandbox.store.database import reading, writing
 from sandbox.workflow.audit import verify_audit
-from sandbox.workflow.office import Actor, create_office, open_office, read_bureau_trust, utc_now
+from sandbox.workflow.office import (
+    Actor,
+    create_office,
+    open_as_found,
+    open_office,
+    plain_name,
+    read_bureau_trust,
+    utc_now,
+)
 from sandbox.workflow.parties import register_party
 from tests.support.bureau import OTHER, Bureau, open_bureau, party
 from tests.support.refusals import failed_at, refused_by
@@ -26,7 +35,8 @@ def test_a_new_office_has_a_bureau_and_one_audit_entry(tmp_path: Path) -> None:
     with reading(bureau.office.engine) as connection:
         (entry,) = audit_log.entries(connection)
     assert (entry.actor, entry.act, entry.target) == ("platform", "office.create", "bureau")
-    assert entry.facts == {"policy": bureau.office.pack.sha256}
+    digest = party("bureau", Role.BUREAU).fixed_sha256
+    assert entry.facts == {"policy": bureau.office.pack.sha256, "party_sha256": digest}
 
 
 def test_the_trust_file_holds_public_keys_and_the_key_file_is_private(tmp_path: Path) -> None:
@@ -103,10 +113,65 @@ def test_half_an_office_does_not_open(tmp_path: Path, bureau: Bureau) -> None:
         open_office(bureau.office.home, bureau.enclave)
 
 
-@pytest.mark.parametrize("person", ["", "a/b", "x" * 65, "line\nbreak"])
+STRANGE_NAMES = [
+    "",
+    " ",
+    "a/b",
+    "x" * 65,
+    "line\nbreak",
+    "two words",
+    "m\u0430llory",
+    "mall\u03bfry",
+    "mallory\u200b",
+    "mallory\u0301",
+    "ﬁ" * 33,
+    "m<b>",
+    "a\\b",
+    "名\u3000字",
+    "\u2e8f",
+    "o'neil",
+]
+
+
+@pytest.mark.parametrize("person", STRANGE_NAMES, ids=ascii)
 def test_a_person_has_a_plain_name(bureau: Bureau, person: str) -> None:
     with refused_by("actor.person"):
         bureau.actor("bureau", person)
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("Mallory", "mallory"),
+        ("mallory ", "mallory"),
+        ("\u3000ｍａｌｌｏｒｙ", "mallory"),
+        ("MALLORY\n", "mallory"),
+        ("\u212aim", "kim"),  # the sign of Kelvin
+        ("王\u2f29明", "王小明"),  # the radical, which looks the same
+        ("\uf90a", "金"),
+        ("𠮷野", "𠮷野"),
+        ("a.b-c_d@e9", "a.b-c_d@e9"),
+        ("x" * 64, "x" * 64),
+    ],
+    ids=ascii,
+)
+def test_a_name_has_one_spelling(bureau: Bureau, written: str, plain: str) -> None:
+    assert bureau.actor("bureau", written) == bureau.actor("bureau", plain)
+    assert bureau.actor("bureau", written).name == f"bureau/{plain}"
+    assert plain_name(plain) == plain
+
+
+def test_an_office_that_is_only_looked_at_is_left_as_it_is(bureau: Bureau) -> None:
+    home = bureau.office.home
+    with writing(bureau.office.engine) as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+    found = open_as_found(home, bureau.enclave)
+    assert verify_audit(found).ok
+    with reading(found.engine) as connection:
+        assert connection.execute(text("SELECT * FROM alembic_version")).all() == []
+    found.engine.dispose()
+    with failed_at("home.missing"):
+        open_as_found(Home(home.folder / "nothing"), bureau.enclave)
 
 
 def test_an_actor_of_no_known_party_is_refused(bureau: Bureau) -> None:

@@ -7,6 +7,7 @@ from enclave_runner.contract.grant import Purpose
 from enclave_runner.contract.job import ModelJob
 from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.workflow.dispatch import dispatch
+from sandbox.workflow.keys import authenticate, create_api_key, list_api_keys, revoke_api_key
 from sandbox.workflow.releases import get_release, get_submission
 from sandbox.workflow.review import list_reviews, review
 from sandbox.workflow.submit import submit
@@ -35,6 +36,52 @@ def test_two_people_must_approve(bureau: Bureau, waiting: Submission) -> None:
         approve(bureau, waiting, "a")
     assert approve(bureau, waiting, "b").status is SubmissionStatus.ADMITTED
     assert dispatch(bureau.office, waiting.submission_id).submission.status is SubmissionStatus.RELEASED
+
+
+@pytest.mark.parametrize("again", ["a ", " A", "\uff21", "a\n"], ids=ascii)
+def test_another_spelling_is_no_other_person(bureau: Bureau, waiting: Submission, again: str) -> None:
+    approve(bureau, waiting, "a")
+    with refused_by("review.repeated"):
+        approve(bureau, waiting, again)
+
+
+@pytest.mark.parametrize(("first", "second"), [("mallory", "eve"), ("eve", "mallory")])
+def test_a_key_maker_is_no_second_pair_of_eyes(bureau: Bureau, waiting: Submission, first: str, second: str) -> None:
+    """Whichever of the two names comes first, and whether or not the key still opens anything."""
+    mallory = bureau.actor("bureau", "mallory")
+    create_api_key(bureau.office, mallory, "bureau", "eve")
+    (key,) = list_api_keys(bureau.office, mallory, "bureau")
+    revoke_api_key(bureau.office, mallory, key.key_id)
+    approve(bureau, waiting, first)
+    with refused_by("review.key-maker"):
+        approve(bureau, waiting, second)
+    assert approve(bureau, waiting, "b").status is SubmissionStatus.ADMITTED
+
+
+def test_a_key_made_between_two_verdicts_counts_too(bureau: Bureau, waiting: Submission) -> None:
+    approve(bureau, waiting, "mallory")
+    token = create_api_key(bureau.office, bureau.actor("bureau", "Mallory"), "bureau", "EVE")
+    with refused_by("review.key-maker"):
+        review(bureau.office, authenticate(bureau.office, token), waiting.submission_id, Verdict.APPROVE, "x")
+
+
+def test_who_made_the_submitters_key_does_not_review(bureau: Bureau) -> None:
+    token = create_api_key(bureau.office, bureau.actor("bureau", "mallory"), OPERATOR, "analyst")
+    job = model_job(MODEL, digest(MODEL), "income")
+    submitted = submit(bureau.office, authenticate(bureau.office, token), FREE, job, MODEL)
+    with refused_by("review.key-maker"):
+        approve(bureau, submitted, "mallory")
+    approve(bureau, submitted, "a")
+    assert approve(bureau, submitted, "b").status is SubmissionStatus.ADMITTED
+
+
+def test_who_made_keys_for_others_reviews(bureau: Bureau, waiting: Submission) -> None:
+    create_api_key(bureau.office, bureau.actor("bureau", "a"), "bureau", "a")
+    create_api_key(bureau.office, bureau.actor("bureau", "a"), "bureau", "somebody")
+    create_api_key(bureau.office, bureau.actor("bureau", "a"), OTHER, "b")  # of another party: no reviewer here
+    create_api_key(bureau.office, bureau.actor("bureau", "admin"), "bureau", "b")
+    approve(bureau, waiting, "a")
+    assert approve(bureau, waiting, "b").status is SubmissionStatus.ADMITTED
 
 
 def test_one_rejection_ends_it(bureau: Bureau, waiting: Submission) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.job import Answer
@@ -10,15 +11,16 @@ from enclave_runner.contract.receipt import VerificationAnswer
 from sandbox.domain.consent import Consent
 from sandbox.domain.party import PartyStatus
 from sandbox.domain.submission import SubmissionStatus
-from sandbox.store import audit_log
-from sandbox.store.database import reading
+from sandbox.store import audit_log, schema, submissions
+from sandbox.store.database import reading, writing
 from sandbox.store.submissions import SUBMISSIONS
 from sandbox.workflow.consents import file_consent, list_consents, withdraw_consent
+from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.grants import revoke_grant
 from sandbox.workflow.parties import set_party_status
 from sandbox.workflow.products import suspend_product
 from sandbox.workflow.releases import get_release
-from sandbox.workflow.verify import verify
+from sandbox.workflow.verify import file_question, verify
 from tests.support.bureau import BANK, DEPARTMENT, OPERATOR, PAID, PRODUCT, RESIDENT, SHOP, START, Bureau
 from tests.support.refusals import failed_at, refused_by
 
@@ -95,6 +97,38 @@ def test_a_consent_ends_with_its_day_or_its_withdrawal(bureau: Bureau) -> None:
     bureau.clock.forward(minutes=1)
     with refused_by("consent.missing"):
         ask(bureau)
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "expired", "lost"])
+def test_a_consent_that_ends_between_filing_and_ticket_does_not_count(bureau: Bureau, how: str) -> None:
+    given = consent(bureau, days=1)
+    filed = file_question(bureau.office, bureau.actor(BANK), PRODUCT, RESIDENT, CLAIM)
+    if how == "withdrawn":
+        withdraw_consent(bureau.office, bureau.actor(), given.consent_id)
+    elif how == "expired":
+        bureau.clock.forward(days=1)
+    else:
+        with writing(bureau.office.engine) as connection:
+            connection.execute(update(submissions.TABLE).values(consent_id=None))
+    with refused_by("consent.missing", product=PRODUCT):
+        dispatch(bureau.office, filed.submission_id, filed.question)
+    assert bureau.enclave.questions == []
+    with reading(bureau.office.engine) as connection:
+        assert connection.execute(schema.tickets.select()).all() == []
+        assert SUBMISSIONS.get(connection, filed.submission_id).status is SubmissionStatus.REFUSED
+        last = audit_log.entries(connection)[-1]
+    assert (last.act, last.target, last.facts["rule"]) == ("submission.refuse", filed.submission_id, "consent.missing")
+
+
+def test_a_consent_that_holds_until_the_ticket_is_enough(bureau: Bureau) -> None:
+    short, long = consent(bureau, days=1), consent(bureau, days=2)
+    filed = file_question(bureau.office, bureau.actor(BANK), PRODUCT, RESIDENT, CLAIM)
+    with reading(bureau.office.engine) as connection:
+        assert submissions.filing(connection, filed.submission_id).consent_id == long.consent_id
+    withdraw_consent(bureau.office, bureau.actor(), short.consent_id)
+    bureau.clock.forward(hours=47)
+    outcome = dispatch(bureau.office, filed.submission_id, filed.question)
+    assert outcome.submission.status is SubmissionStatus.RELEASED
 
 
 def test_only_an_authorized_recipient_calls(bureau: Bureau) -> None:
