@@ -8,7 +8,7 @@ CITY ?= 20000
 .PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape docs bench bench-main clean
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s "$$(printf '\t')"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/run.stamp ## install what runs Yunei (hash-pinned) into .venv
 setup-dev: .venv/dev.stamp ## install what tests Yunei as well

@@ -110,7 +110,7 @@ def _discard(home: Home) -> None:
 
 
 def _init_enclave(home: Home, trust: Trust) -> None:
-    command = [sys.executable, "-m", "enclave_runner", "init", "--home", str(home.enclave)]
+    command = [sys.executable, "-P", "-m", "enclave_runner", "init", "--home", str(home.enclave)]
     done = subprocess.run(  # noqa: S603 - our own program, no shell
         [*command, "--policies", str(pack_folder())], input=encode(trust), capture_output=True, check=False
     )
@@ -132,7 +132,7 @@ def serve_api(
     session.show({"url": url}, lambda console: console.print(f"{url}  (Ctrl-C 停止 / to stop)"))
     sys.stdout.flush()
     # A program of its own takes over this process: the command line does without the web framework.
-    line = [sys.executable, "-m", "sandbox.api", "--home", str(session.home.folder)]
+    line = [sys.executable, "-P", "-m", "sandbox.api", "--home", str(session.home.folder)]
     os.execv(sys.executable, [*line, "--host", host, "--port", str(port)])  # noqa: S606 - our own program, no shell
 
 
@@ -141,7 +141,7 @@ def doctor(context: typer.Context) -> None:
     """Run every escape probe; exit code 4 when one went through."""
     session: Session = context.obj
     done = subprocess.run(
-        [sys.executable, "-m", "enclave_runner", "doctor", "--json"], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "enclave_runner", "doctor", "--json"], capture_output=True, text=True, check=False
     )
     if not done.stdout:
         raise Failed("jail.absent")

@@ -255,7 +255,7 @@ def score_model(stage: Stage) -> None:
     stage.narrator.scene("模型 model: scikit-learn → ONNX, scored row by row in the jail, only a DP histogram leaves")
     path = stage.session.home.folder / "model.onnx"
     done = subprocess.run(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "sandbox.pilot.model", str(CENSUS), str(path)], capture_output=True, check=False
+        [sys.executable, "-P", "-m", "sandbox.pilot.model", str(CENSUS), str(path)], capture_output=True, check=False
     )
     if done.returncode != 0:
         raise Failed("demo.training")

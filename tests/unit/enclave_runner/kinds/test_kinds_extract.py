@@ -55,6 +55,17 @@ def test_the_control_finds_the_same_canaries_when_they_are_granted() -> None:
         assert canary in content
 
 
+def test_a_subject_is_compared_as_text_whatever_the_type_of_the_key() -> None:
+    """`01` is not the person `1`: nothing was ever agreed or asked under that name."""
+    spec = changed(EVENTS, columns=(column("holder", ColumnType.INTEGER), *EVENTS.columns[1:]))
+    rows = [(1, 7, "a", 1), (10, 8, "b", 2)]
+    with extracted(spec, rows, ("amount",), 1, subject="1") as file:
+        assert read_parquet(file) == [(7,)]
+    for other in ("01", " 1", "1 ", "+1", "1e0", "1.0", "0x1", "１", "", "1 OR 1=1", "1' OR '1'='1"):
+        with extracted(spec, rows, ("amount",), 1, subject=other) as file:
+            assert read_parquet(file) == []
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 12))
 @settings(max_examples=25, deadline=None)
 def test_weights_are_floor_of_scale_times_min_1_bound_over_rows(counts: list[int], bound: int) -> None:

@@ -18,6 +18,8 @@ from enclave_runner.kinds.tasks import (
     IntakeAnswer,
     Lookup,
     LookupAnswer,
+    ParsedTable,
+    Parsing,
     Scoring,
     Task,
     TaskAnswer,
@@ -48,6 +50,9 @@ def test_every_kind_of_task_through_one_table() -> None:
             features = (("age", ColumnType.INTEGER, 0),)
             assert answer_of(Trial(features=features, output="score"), [model]) == Vectors(vectors=())
             assert isinstance(answer_of(Trial(features=features, output="no"), [model]), Declined)
+            assert isinstance(
+                answer_of(Parsing(sql="SELECT COUNT(*) AS n FROM people", features=False), []), ParsedTable
+            )
             scored = Scoring(
                 sql='SELECT "age", "_weight" FROM extract',
                 features=features,

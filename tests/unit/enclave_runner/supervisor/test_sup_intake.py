@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import seal
 from enclave_runner.contract.wire import DATASET_PURPOSE, FileFormat, ImportData
+from enclave_runner.rawdata.store import RawStore
 from enclave_runner.supervisor.holdings import Holdings
 from enclave_runner.supervisor.intake import import_data
 from tests.support.enclave_home import (
@@ -137,6 +139,46 @@ def test_a_pipe_is_read_like_a_file_and_a_folder_is_refused(small: Site, tmp_pat
         import_data(small.enclave, order, folder)
     os.close(folder)
     assert caught.value.rule == "import.format"
+
+
+def at_once(site: Site, specs: list[DatasetSpec], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
+    """Import one file under each spec, all past their copies before any may go on: the versions and the refusals."""
+    together, real = threading.Barrier(len(specs)), RawStore.take_source
+    versions, rules = [], []
+
+    def take_and_wait(self: RawStore, descriptor: int, max_bytes: int) -> tuple[int, str]:
+        taken = real(self, descriptor, max_bytes)
+        together.wait(timeout=30)
+        return taken
+
+    def take_in(spec: DatasetSpec) -> None:
+        try:
+            versions.append(site.import_csv(spec, "id,n\na,1\n").version)
+        except Refused as refusal:
+            rules.append(refusal.rule)
+
+    monkeypatch.setattr(RawStore, "take_source", take_and_wait)
+    threads = [threading.Thread(target=take_in, args=(spec,)) for spec in specs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return [version.split("-")[0] for version in versions], rules
+
+
+def test_two_first_imports_at_once_cannot_both_say_who_is_protected(
+    small: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = changed(PLAIN, dataset_id="raced")
+    other = changed(first, entity_set="enterprise")
+    assert at_once(small, [first, other], monkeypatch) == (["v1"], ["import.spec-changed"])
+    (held,) = [item for item in small.enclave.holdings.newest() if item.dataset_id == "raced"]
+    assert held.version.startswith("v1-")
+
+
+def test_imports_at_once_get_a_number_each(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions, rules = at_once(small, [changed(PLAIN, dataset_id="crowd")] * 4, monkeypatch)
+    assert (sorted(versions), rules) == (["v1", "v2", "v3", "v4"], [])
 
 
 def test_parquet_through_the_jail(small: Site) -> None:
