@@ -37,7 +37,7 @@ fix: setup-dev ## repair what can be repaired by a tool
 	.venv/bin/ruff format .
 
 test: setup-dev ## the quick tests, with the coverage floor
-	$(PYTEST) -m "not slow" -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: setup-dev ## the slow tests alone: kills in a loop, schemathesis, large imports
 	$(PYTEST) -m slow

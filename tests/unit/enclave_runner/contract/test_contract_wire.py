@@ -154,3 +154,13 @@ def test_replies_refusals_and_faults_reach_the_caller(pair: Pair) -> None:
     with pytest.raises(Failed) as failed:
         receive_reply(left)
     assert (failed.value.code, failed.value.fault) == ("job.broken", "fault-1")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", struct.pack(">I", 2) + b"{}", struct.pack(">I", 4) + b"null"])
+def test_a_reply_that_is_none_is_a_fault_and_never_a_refusal(pair: Pair, data: bytes) -> None:
+    """A refusal would say that the enclave did nothing; of a broken reply nobody knows."""
+    left, right = pair
+    right.sendall(data)
+    with pytest.raises(Failed) as caught:
+        receive_reply(left)
+    assert caught.value.code == "wire.reply"

@@ -11,7 +11,7 @@ from enclave_runner.kinds.tasks import Declined, ParsedFeatures, ParsedTable, Pa
 from enclave_runner.plan.parse import parse_features, parse_table
 
 TABLE = "SELECT sex, COUNT(*) AS n, SUM(income) AS s FROM people WHERE age > 30 AND city IN ('a', 'b') GROUP BY sex"
-FEATURES = "SELECT age, income FROM people WHERE active"
+FEATURES = "SELECT age, income FROM people WHERE active = true"
 
 
 def test_a_text_becomes_the_plan_that_its_reader_makes() -> None:
