@@ -30,7 +30,7 @@ from sandbox.workflow.enclave import EnclaveDoor
 
 PLATFORM = "platform"
 # Letters of one alphabet only, or two names could look alike; CJK ideographs are those that NFKC keeps.
-PERSON = re.compile(r"[a-z0-9._@\-\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af]{1,64}")
+PERSON = re.compile(r"[a-z0-9._@·\-\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af]{1,64}")
 
 
 class BureauTrust(Value, frozen=True):

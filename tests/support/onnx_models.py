@@ -52,6 +52,15 @@ def logarithm() -> bytes:
     return model_of([helper.make_node("Log", ["features"], ["score"])], matrix(1)).SerializeToString()
 
 
+def through_denormals() -> bytes:
+    """The score is the feature, by way of numbers so small that a processor is slow with them."""
+    steps = (1e-38, 1e-3, 1e38, 1e3)
+    constants = [helper.make_tensor(f"c{n}", FLOAT, [1], [step]) for n, step in enumerate(steps)]
+    names = ["features", "v0", "v1", "v2", "score"]
+    nodes = [helper.make_node("Mul", [names[n], f"c{n}"], [names[n + 1]]) for n in range(len(steps))]
+    return model_of(nodes, matrix(1), constants=constants).SerializeToString()
+
+
 def external_data(location: str) -> bytes:
     """A weight that is said to lie in a file beside the model."""
     weight = TensorProto(name="weight", data_type=FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)

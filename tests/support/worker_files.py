@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import duckdb
 
@@ -25,6 +27,13 @@ SQL_TYPES = {
     ColumnType.DATE: "DATE",
 }
 Row = Sequence[object]
+Answer = TypeVar("Answer")
+
+
+def on_a_thread(work: Callable[[], Answer]) -> Answer:
+    """Do a worker's work that loads a model: it changes the arithmetic of its thread, which must not be pytest's."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 @contextmanager

@@ -157,6 +157,12 @@ def test_models_by_hand_pass() -> None:
     assert model.graph.initializer[0].data_location == TensorProto.DEFAULT
 
 
+def test_the_way_through_denormals_is_honest_outside_the_jail() -> None:
+    """Control of a test of the whole path, where the same model gives nothing but zeros."""
+    check_model(onnx_models.through_denormals())
+    assert score(onnx_models.through_denormals(), 50.0) == pytest.approx(50.0, rel=0.01)
+
+
 def _returns_or_refuses(model: bytes) -> None:
     """Any other exception would be a fault of ours, which the caller could not put right."""
     try:

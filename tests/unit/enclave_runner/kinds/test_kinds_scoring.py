@@ -12,7 +12,7 @@ from enclave_runner.kinds.scoring import Feature
 from enclave_runner.kinds.tasks import Declined, Scoring, Trial, Vectors
 from tests.support import onnx_models
 from tests.support.enclave_home import column, rewound
-from tests.support.worker_files import stored
+from tests.support.worker_files import on_a_thread, stored
 
 VALUE = (("x", ColumnType.INTEGER, 0),)
 
@@ -33,13 +33,13 @@ def histogram(
         sql=f'SELECT "{name}", "weight" FROM extract', features=features, output="score", low=low, high=high, bins=bins
     )
     with stored(columns, rows) as file, rewound(model) as model_file:
-        (vector,) = scoring.run(task, [file, model_file]).vectors
+        (vector,) = on_a_thread(lambda: scoring.run(task, [file, model_file])).vectors
     return list(vector)
 
 
 def tried(model: bytes, features: tuple[Feature, ...] = VALUE, output: str = "score") -> Vectors | Declined:
     with rewound(model) as file:
-        return scoring.try_model(Trial(features=features, output=output), [file])
+        return on_a_thread(lambda: scoring.try_model(Trial(features=features, output=output), [file]))
 
 
 def refusal(model: bytes, features: tuple[Feature, ...] = VALUE, output: str = "score") -> str:
@@ -113,7 +113,7 @@ def test_inputs_may_be_named_as_the_columns() -> None:
     columns = [column("age", ColumnType.INTEGER), column("active", ColumnType.TEXT)]
     rows = [(3, "yes"), (5, "no"), (None, "yes"), (7, None)]
     with stored(columns, rows) as file, rewound(onnx_models.by_name()) as model:
-        (vector,) = scoring.run(task, [file, model]).vectors
+        (vector,) = on_a_thread(lambda: scoring.run(task, [file, model])).vectors
     assert vector == (2, 0, 0, 1, 0, 0, 0, 0, 0, 0)  # a missing integer has no int64: that row is dropped
 
 

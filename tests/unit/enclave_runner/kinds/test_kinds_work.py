@@ -29,11 +29,11 @@ from enclave_runner.kinds.tasks import (
 from enclave_runner.kinds.work import work
 from tests.support import onnx_models
 from tests.support.enclave_home import PEOPLE, PEOPLE_CSV, rewound
-from tests.support.worker_files import empty_file
+from tests.support.worker_files import empty_file, on_a_thread
 
 
 def answer_of(task: Task, descriptors: list[int]) -> TaskAnswer:
-    answer: TaskAnswer = decode(work(encode(task), descriptors), TaskAnswer)  # type: ignore[arg-type]
+    answer: TaskAnswer = decode(on_a_thread(lambda: work(encode(task), descriptors)), TaskAnswer)  # type: ignore[arg-type]
     return answer
 
 
