@@ -107,12 +107,16 @@ class Session:
         """A table for people; the document for scripts. Columns that start with '>' are right-aligned."""
 
         def draw(console: Console) -> None:
-            table = Table(title=title, title_justify="left", header_style="bold")
+            if not rows:
+                console.print(Text(f"{title}: none"))
+                return
+            console.print(Text(title, style="bold"))  # beside the table: a narrow one would wrap its title
+            table = Table(header_style="bold")
             for column in columns:
                 table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
             for row in rows:
                 table.add_row(*(str(cell) for cell in row))
-            console.print(table if rows else f"{title}: none")
+            console.print(table)
 
         self.show(document, draw)
 
