@@ -1,6 +1,7 @@
-"""Consents: a data subject lets one business ask one product about them, until a day, revocably (article 43).
+"""Consents: a data subject lets one business ask one product about them, for one purpose, until a day, revocably.
 
-The purpose is that of the product: a product belongs to one grant, and the grant to one authorized scenario.
+Article 43. The purpose is that of the product's grant when the subject consented: a product that is moved to a grant for
+another purpose needs another consent.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.grant import Purpose
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Consent:
     subject: str
     business_id: str
     product_id: str
+    purpose: Purpose
     expires_at: datetime
     withdrawn_at: datetime | None = None
 
@@ -26,7 +29,9 @@ class Consent:
         if len(self.subject) != 64 or self.expires_at.tzinfo is None:
             raise Refused("consent.incomplete")
 
-    def covers(self, subject: str, business_id: str, product_id: str, now: datetime) -> bool:
+    def covers(self, subject: str, business_id: str, product_id: str, purpose: Purpose, now: datetime) -> bool:
         """Whether it allows that call at that moment."""
-        named = (self.subject, self.business_id, self.product_id) == (subject, business_id, product_id)
-        return named and self.withdrawn_at is None and now < self.expires_at
+        named = (self.subject, self.business_id, self.product_id, self.purpose)
+        return (
+            named == (subject, business_id, product_id, purpose) and self.withdrawn_at is None and now < self.expires_at
+        )

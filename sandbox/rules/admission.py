@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from enclave_runner.contract.dataset import KeyKind
-from enclave_runner.contract.grant import Grant, Mode
+from enclave_runner.contract.grant import Grant, Mode, Purpose
 from sandbox.domain.consent import Consent
 from sandbox.domain.dataset import Dataset
 from sandbox.domain.decision import ALLOWED, Decision, refuse
@@ -112,11 +112,13 @@ def decide_question(product: Product, dataset: Dataset) -> Decision:
     return ALLOWED
 
 
-def decide_consent(product: Product, consent: Consent | None, requester_id: str, now: datetime) -> Decision:
+def decide_consent(
+    product: Product, consent: Consent | None, requester_id: str, purpose: Purpose, now: datetime
+) -> Decision:
     """Whether the consent under which a question was filed still covers it when the question is to be asked."""
     if not product.needs_consent:
         return ALLOWED
-    if consent is None or not consent.covers(consent.subject, requester_id, product.product_id, now):
+    if consent is None or not consent.covers(consent.subject, requester_id, product.product_id, purpose, now):
         return refuse("consent.missing", product=product.product_id)
     return ALLOWED
 

@@ -15,6 +15,7 @@ from sandbox.rules.access import Action, Record
 from sandbox.store import consents
 from sandbox.store.consents import CONSENTS
 from sandbox.store.database import reading, writing
+from sandbox.store.grants import GRANTS
 from sandbox.store.parties import PARTIES
 from sandbox.store.products import PRODUCTS
 from sandbox.workflow.office import Actor, Office, authorize, is_allowed, note_act
@@ -40,11 +41,13 @@ def file_consent(
         product = PRODUCTS.get(connection, product_id)
         if PARTIES.get(connection, business_id).role is Role.BUREAU:
             raise Refused("consent.business", party=business_id)
+        purpose = GRANTS.get(connection, product.grant_id).grant.purpose
     consent = Consent(
         consent_id=f"cons-{secrets.token_hex(12)}",
         subject=pseudonym_of(office, product, identifier),
         business_id=business_id,
         product_id=product_id,
+        purpose=purpose,
         expires_at=expires_at,
     )
     with writing(office.engine) as connection:

@@ -101,7 +101,7 @@ def _decide_consent(office: Office, connection: Connection, filing: Filing) -> D
         return ALLOWED
     product = PRODUCTS.get(connection, submission.product_id)
     consent = None if filing.consent_id is None else CONSENTS.find(connection, filing.consent_id)
-    return decide_consent(product, consent, submission.requester_id, office.clock())
+    return decide_consent(product, consent, submission.requester_id, submission.purpose, office.clock())
 
 
 def _write_ticket(office: Office, connection: Connection, filing: Filing, record: GrantRecord) -> Signed:

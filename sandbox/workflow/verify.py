@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from enclave_runner.contract.codec import digest, encode
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.grant import Purpose
 from enclave_runner.contract.job import Question
 from sandbox.domain.grant import GrantRecord
 from sandbox.domain.product import Product, ProductStatus
@@ -81,7 +82,8 @@ def _file(office: Office, actor: Actor, product_id: str, question: Question) -> 
     with writing(office.engine) as connection:
         product = PRODUCTS.get(connection, product_id)
         record = _callable_grant(office, connection, actor, product)
-        consent_id = None if pseudonym is None else _covering_consent(office, connection, actor, product, pseudonym)
+        purpose = record.grant.purpose
+        consent_id = pseudonym and _covering_consent(office, connection, actor, product, pseudonym, purpose)
         reads = Reads(product.job.dataset_id, (product.job.attribute,))
         input_sha256 = digest(encode(question))
         submission = file_submission(
@@ -110,11 +112,13 @@ def _callable_grant(office: Office, connection: Connection, actor: Actor, produc
     return record
 
 
-def _covering_consent(office: Office, connection: Connection, actor: Actor, product: Product, pseudonym: str) -> str:
+def _covering_consent(
+    office: Office, connection: Connection, actor: Actor, product: Product, pseudonym: str, purpose: Purpose
+) -> str:
     """The consent that covers this call; of several, the one that lasts longest."""
     caller, now = actor.party.party_id, office.clock()
     filed = consents.about(connection, pseudonym, caller, product.product_id)
-    covering = [consent for consent in filed if consent.covers(pseudonym, caller, product.product_id, now)]
+    covering = [consent for consent in filed if consent.covers(pseudonym, caller, product.product_id, purpose, now)]
     if not covering:
         raise Refused("consent.missing", product=product.product_id)
     return max(covering, key=lambda consent: consent.expires_at).consent_id

@@ -9,6 +9,7 @@ import pytest
 
 from enclave_runner.contract.dataset import KeyKind
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.grant import Purpose
 from enclave_runner.contract.job import Predicate, VerificationJob
 from sandbox.domain.consent import Consent
 from sandbox.domain.product import Product
@@ -16,12 +17,12 @@ from sandbox.rules.admission import decide_consent, decide_question
 from tests.support.articles import NOW, a_dataset, a_spec
 
 SUBJECT = "5" * 64
-CONSENT = Consent("c-1", SUBJECT, "bank-a", "income-check", NOW + timedelta(days=30))
+CONSENT = Consent("c-1", SUBJECT, "bank-a", "income-check", Purpose.INDUSTRY, NOW + timedelta(days=30))
 
 
 def test_a_consent_covers_what_it_names_until_it_expires() -> None:
-    assert CONSENT.covers(SUBJECT, "bank-a", "income-check", NOW)
-    assert not CONSENT.covers(SUBJECT, "bank-a", "income-check", NOW + timedelta(days=30))
+    assert CONSENT.covers(SUBJECT, "bank-a", "income-check", Purpose.INDUSTRY, NOW)
+    assert not CONSENT.covers(SUBJECT, "bank-a", "income-check", Purpose.INDUSTRY, NOW + timedelta(days=30))
 
 
 @pytest.mark.parametrize(
@@ -29,11 +30,12 @@ def test_a_consent_covers_what_it_names_until_it_expires() -> None:
     [("6" * 64, "bank-a", "income-check"), (SUBJECT, "bank-b", "income-check"), (SUBJECT, "bank-a", "tax-check")],
 )
 def test_a_consent_covers_nothing_else(subject: str, business: str, product: str) -> None:
-    assert not CONSENT.covers(subject, business, product, NOW)
+    assert not CONSENT.covers(subject, business, product, Purpose.INDUSTRY, NOW)
+    assert not CONSENT.covers(SUBJECT, "bank-a", "income-check", Purpose.GOVERNANCE, NOW)
 
 
 def test_a_withdrawn_consent_covers_nothing() -> None:
-    assert not replace(CONSENT, withdrawn_at=NOW).covers(SUBJECT, "bank-a", "income-check", NOW)
+    assert not replace(CONSENT, withdrawn_at=NOW).covers(SUBJECT, "bank-a", "income-check", Purpose.INDUSTRY, NOW)
 
 
 def test_a_consent_never_holds_an_identifier() -> None:
@@ -62,12 +64,16 @@ def test_a_question_about_people_needs_their_consent_as_the_catalogue_says() -> 
 def test_a_consent_still_holds_when_the_question_is_asked() -> None:
     job = VerificationJob(dataset_id="insurance", attribute="amount", predicate=Predicate.EXISTS)
     asking = Product("income-check", "operator-a", "g-1", "核验", job, needs_consent=True)
-    assert decide_consent(asking, CONSENT, "bank-a", NOW).allowed
+    assert decide_consent(asking, CONSENT, "bank-a", Purpose.INDUSTRY, NOW).allowed
     for ended in (replace(CONSENT, withdrawn_at=NOW), replace(CONSENT, expires_at=NOW), None):
-        assert decide_consent(asking, ended, "bank-a", NOW).rule == "consent.missing"
-    assert decide_consent(asking, CONSENT, "bank-b", NOW).rule == "consent.missing"
-    assert decide_consent(replace(asking, product_id="tax-check"), CONSENT, "bank-a", NOW).rule == "consent.missing"
-    assert decide_consent(replace(asking, needs_consent=False), None, "bank-a", NOW).allowed
+        assert decide_consent(asking, ended, "bank-a", Purpose.INDUSTRY, NOW).rule == "consent.missing"
+    assert decide_consent(asking, CONSENT, "bank-a", Purpose.PUBLIC_INTEREST, NOW).rule == "consent.missing"
+    assert decide_consent(asking, CONSENT, "bank-b", Purpose.INDUSTRY, NOW).rule == "consent.missing"
+    assert (
+        decide_consent(replace(asking, product_id="tax-check"), CONSENT, "bank-a", Purpose.INDUSTRY, NOW).rule
+        == "consent.missing"
+    )
+    assert decide_consent(replace(asking, needs_consent=False), None, "bank-a", Purpose.INDUSTRY, NOW).allowed
 
 
 def test_resident_identity_numbers_are_always_personal() -> None:

@@ -68,7 +68,7 @@ def engine(tmp_path: Path) -> Engine:
         record = GrantRecord(paid_grant(), GrantStatus.SIGNED, seal(paid_grant(), PURPOSE, officer))
         GRANTS.add(connection, record)
         PRODUCTS.add(connection, product())
-        CONSENTS.add(connection, Consent("c-1", "f" * 64, BANK, PRODUCT, START))
+        CONSENTS.add(connection, Consent("c-1", "f" * 64, BANK, PRODUCT, Purpose.INDUSTRY, START))
         submissions.add(connection, Filing(SUBMISSION, "insurance", f"{BANK}/clerk", 2))
         REVIEWS.add(connection, Review("s-1", "bureau/a", Verdict.APPROVE, "理由", START))
     return engine
@@ -81,7 +81,7 @@ def test_every_kind_of_value_comes_back_as_it_was(engine: Engine) -> None:
         assert SCENARIOS.get(connection, "credit") == scenario("credit", Purpose.INDUSTRY, (BANK,))
         assert GRANTS.get(connection, PAID).grant == paid_grant()
         assert PRODUCTS.get(connection, PRODUCT) == product()
-        assert CONSENTS.get(connection, "c-1") == Consent("c-1", "f" * 64, BANK, PRODUCT, START)
+        assert CONSENTS.get(connection, "c-1") == Consent("c-1", "f" * 64, BANK, PRODUCT, Purpose.INDUSTRY, START)
         assert submissions.filing(connection, "s-1") == Filing(SUBMISSION, "insurance", f"{BANK}/clerk", 2)
         assert REVIEWS.get(connection, "s-1", "bureau/a").ground == "理由"
 
