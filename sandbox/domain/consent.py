@@ -1,7 +1,7 @@
 """Consents: a data subject lets one business ask one product about them, for one purpose, until a day, revocably.
 
-Article 43. The purpose is that of the product's grant when the subject consented: a product that is moved to a grant for
-another purpose needs another consent.
+Article 43. The purpose is that of the product's grant when the subject consented: a product that is moved to a grant
+for another purpose needs another consent.
 """
 
 from __future__ import annotations
