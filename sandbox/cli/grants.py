@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -90,11 +91,18 @@ def sign(
     grant_id: GrantId,
     officer_key: Annotated[Path | None, typer.Option(help="授权官密钥 / the officer's key file")] = None,
 ) -> None:
-    """The key is read here, by the officer's command, and never by the control plane."""
+    """The key is read here, by the officer's command, and never by the control plane.
+
+    At a terminal the officer is shown what would be signed, since the draft comes out of the control plane's database.
+    """
     session: Session = context.obj
     key = KeyFile.load(officer_key or session.home.officer_key)
     with session.office() as (office, actor):
         record = get_grant(office, actor, grant_id)
+        if sys.stdin.isatty() and not session.as_json:
+            _show(session, (record,))
+            _show_scopes(session, record)
+            typer.confirm("签署这项授权？/ Sign this grant?", abort=True)
         record = sign_grant(office, actor, grant_id, seal(record.grant, PURPOSE, key))
     _show(session, (record,))
 
@@ -123,8 +131,12 @@ def show(context: typer.Context, grant_id: GrantId) -> None:
     session: Session = context.obj
     with session.office() as (office, actor):
         record = get_grant(office, actor, grant_id)
+    _show_scopes(session, record)
+
+
+def _show_scopes(session: Session, record: GrantRecord) -> None:
     rows = [(scope.dataset_id, ", ".join(scope.columns)) for scope in record.grant.scopes]
-    session.table(record, f"{grant_id} · {record.status.value}", ("dataset", "columns"), rows)
+    session.table(record, f"{record.grant.grant_id} · {record.status.value}", ("dataset", "columns"), rows)
 
 
 def _show(session: Session, records: tuple[GrantRecord, ...]) -> None:
