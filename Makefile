@@ -54,7 +54,7 @@ docs: setup-dev ## regenerate the generated documents
 bench: bench-main ## every benchmark
 
 bench-main: setup-dev ## what a ticket, a jail and a receipt cost over plain DuckDB; writes build/bench/main.json
-	.venv/bin/python benchmarks/main.py
+	.venv/bin/python -m benchmarks.main
 
 clean: ## remove everything that was made here
 	rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

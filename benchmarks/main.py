@@ -77,7 +77,7 @@ def _tickets(enclave: Enclave, spec: DatasetSpec, officer: KeyFile, control: Key
     query = f"SELECT count(*), sum(personal_payment::HUGEINT) FROM read_parquet('{raw}') WHERE arrears_days >= 1"
     bare = f'import duckdb; duckdb.execute("{query}").fetchall()'
     mine, floor = interleaved(ROUNDS, ticket.run, lambda: _python(bare))
-    note = "extract, jail twice, exact sums, noise, durable signed receipt"
+    note = "parse, extract and exact sums each in a jail, noise, durable signed receipt"
     return [
         Check("ticket_to_receipt_ratio", mine / floor, "x", "<= 1.5", "the exact query in a fresh DuckDB process", note)
     ]
