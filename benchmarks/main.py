@@ -1,6 +1,6 @@
 """What the enclave costs: a ticket to its receipt beside a bare DuckDB process, an import beside COPY.
 
-`make bench-main`. Data: the pilot city's social-insurance payments, about a million rows.
+`make bench-main`. Data: the pilot city's social-insurance payments, about 650,000 rows.
 """
 
 from __future__ import annotations
