@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class PolicyPack:
         except (OSError, ValueError, KeyError, TypeError):
             raise Failed("policy.unreadable") from None
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest over every file's name and content, in name order."""
         total = hashlib.sha256()

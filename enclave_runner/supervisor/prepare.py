@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from enclave_runner.contract.codec import decode, digest
 from enclave_runner.contract.dataset import DatasetSpec, KeyKind
@@ -13,7 +14,7 @@ from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
 from enclave_runner.contract.ticket import Charge
 from enclave_runner.egress.table import share_of
 from enclave_runner.jail.launcher import MemoryFile
-from enclave_runner.kinds.tasks import Declined, ParsedFeatures, ParsedTable, Parsing, TaskAnswer, Trial
+from enclave_runner.kinds.tasks import Declined, ParsedFeatures, ParsedTable, Parsing, Trial
 from enclave_runner.plan.bind import (
     ORDERED,
     BoundFeatures,
@@ -23,7 +24,6 @@ from enclave_runner.plan.bind import (
     granted_column,
     typed_constant,
 )
-from enclave_runner.plan.nodes import FeaturePlan, TablePlan
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.holdings import HeldVersion
 
@@ -61,6 +61,7 @@ class PreparedLookup:
     losses: tuple[PrivacyLoss, ...] = ()
 
 
+P = TypeVar("P", ParsedTable, ParsedFeatures)
 Prepared = PreparedQuery | PreparedModel | PreparedLookup
 
 
@@ -82,7 +83,7 @@ def prepare(enclave: Enclave, grant: Grant, job: Job, attached: bytes | None) ->
 def prepare_query(enclave: Enclave, grant: Grant, job: QueryJob) -> PreparedQuery:
     """A DP table; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = _parsed_table(enclave, job.sql)
+    plan = _parse(enclave, Parsing(sql=job.sql, features=False), ParsedTable).plan
     if len(plan.aggregates) > enclave.limits.max_aggregates:
         raise Refused("sql.aggregates", max=enclave.limits.max_aggregates)
     held, scope = granted_dataset(enclave, grant, plan.dataset_id)
@@ -103,28 +104,14 @@ class PreparedFeatures:
 def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> PreparedFeatures:
     """A model's inputs and its loss; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = _parsed_features(enclave, job.sql)
+    plan = _parse(enclave, Parsing(sql=job.sql, features=True), ParsedFeatures).plan
     held, scope = granted_dataset(enclave, grant, plan.dataset_id)
     bound = bind_features(plan, held.spec, scope)
     losses = (PrivacyLoss(entity_set=bound.entity_set, pico_rho=share_of(job.budget, 1)),)
     return PreparedFeatures(held, bound, losses)
 
 
-def _parsed_table(enclave: Enclave, sql: str) -> TablePlan:
-    answer = _parse(enclave, Parsing(sql=sql, features=False))
-    if not isinstance(answer, ParsedTable):
-        raise Failed("job.answer")
-    return answer.plan
-
-
-def _parsed_features(enclave: Enclave, sql: str) -> FeaturePlan:
-    answer = _parse(enclave, Parsing(sql=sql, features=True))
-    if not isinstance(answer, ParsedFeatures):
-        raise Failed("job.answer")
-    return answer.plan
-
-
-def _parse(enclave: Enclave, task: Parsing) -> TaskAnswer:
+def _parse(enclave: Enclave, task: Parsing, kind: type[P]) -> P:
     """Reading the text touches no data, so its refusals may say all: `sql.…` with a position, `sql.slow`."""
     try:
         answer = enclave.work(task, [], enclave.limits.parse_profile)
@@ -134,6 +121,8 @@ def _parse(enclave: Enclave, task: Parsing) -> TaskAnswer:
         raise
     if isinstance(answer, Declined):
         raise Refused(answer.rule, **answer.facts)
+    if not isinstance(answer, kind):
+        raise Failed("job.answer")
     return answer
 
 
@@ -217,8 +206,6 @@ def check_charge(enclave: Enclave, grant: Grant, mode: Mode, charge: Charge) -> 
 
 
 def check_model_size(enclave: Enclave, size: int) -> None:
-    """Refused(`model.too-large`) above the cap; Failed for a size that no file has."""
-    if size < 0:
-        raise Failed("input.size")
+    """Raise Refused(`model.too-large`) above the cap."""
     if size > enclave.limits.model_bytes:
         raise Refused("model.too-large", max=enclave.limits.model_bytes)

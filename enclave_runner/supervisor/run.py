@@ -112,16 +112,16 @@ def _check_version(ticket: Ticket, held: HeldVersion) -> None:
 
 def _execute(enclave: Enclave, order: Order, prepared: Prepared) -> Settlement:
     ticket_id = order.ticket.ticket_id
+    result: bytes | Failed
     try:
-        release = encode(execute(enclave, prepared, order.ticket.input_sha256))
+        result = encode(execute(enclave, prepared, order.ticket.input_sha256))
     except Exception as error:
-        failed = error if isinstance(error, Failed) else Failed("job.supervisor")
-        enclave.note_fault(failed, ticket_id)
-        return enclave.ledger.close_ticket(
-            ticket_id, lambda sequence: receipt_of(enclave, order, sequence, prepared.losses, failed), None
-        )
+        result = error if isinstance(error, Failed) else Failed("job.supervisor")
+        enclave.note_fault(result, ticket_id)
     return enclave.ledger.close_ticket(
-        ticket_id, lambda sequence: receipt_of(enclave, order, sequence, prepared.losses, release), release
+        ticket_id,
+        lambda sequence: receipt_of(enclave, order, sequence, prepared.losses, result),
+        result if isinstance(result, bytes) else None,
     )
 
 
