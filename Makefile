@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTEST := .venv/bin/python -m pytest
 CITY ?= 20000
 
-.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape docs bench bench-main clean
+.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape docs bench bench-main bench-enclave clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,10 +51,13 @@ docs: setup-dev ## regenerate the generated documents
 	.venv/bin/python tools/make_compliance.py
 	.venv/bin/python tools/make_lifecycles.py
 
-bench: bench-main ## every benchmark
+bench: bench-main bench-enclave ## every benchmark
 
 bench-main: setup-dev ## what a ticket, a jail and a receipt cost over plain DuckDB; writes build/bench/main.json
 	.venv/bin/python -m benchmarks.main
+
+bench-enclave: setup-dev ## jail, extract and gate beside bubblewrap and plain DuckDB, and what is left behind; build/bench/enclave.json
+	.venv/bin/python -m benchmarks.enclave
 
 clean: ## remove everything that was made here
 	rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

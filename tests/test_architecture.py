@@ -155,7 +155,48 @@ def test_only_rawdata_opens_raw_tables() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == "rawdata" and within(module, "enclave_runner")
     ]
-    assert set(users) <= {"enclave_runner.supervisor.enclave"}
+    assert set(users) <= {"enclave_runner.supervisor.home"}
+
+
+RAWDATA = "enclave_runner.rawdata"
+# What the rest of the enclave may know of raw data at rest: a store to ask, and the choice of its keys' place.
+RAWDATA_SHOWS = (
+    {f"{RAWDATA}.store.{name}" for name in ("RawStore", "Draft")}
+    | {f"{RAWDATA}.kms.{name}" for name in ("Kms", "KmsChoice", "FILE_KMS", "Rotation")}
+    | {f"{RAWDATA}.suite.Suite"}
+)
+RAWDATA_KEEPS = {"unwrap", "rewrap", "data_key", "data_keys", "read_column", "read_manifest"}
+RAWDATA_FILES = (".kek", ".draft-", ".aside-")
+
+
+def outside_rawdata() -> dict[str, ast.Module]:
+    return {module: tree for module, tree in sources().items() if not within(module, RAWDATA)}
+
+
+def test_only_rawdata_knows_how_raw_data_lie_on_disk() -> None:
+    """Who would open a column by itself would have to import, call or name one of these."""
+    wrong = [
+        f"{module} -> {target}"
+        for module, tree in outside_rawdata().items()
+        for target in imports_of(tree)
+        if within(target, RAWDATA) and target not in RAWDATA_SHOWS
+    ]
+    for module, tree in outside_rawdata().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in RAWDATA_KEEPS:
+                wrong.append(f"{module} uses {node.attr}")
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(RAWDATA_FILES):
+                wrong.append(f"{module} names {node.value}")
+    assert wrong == []
+    assert any(
+        node.attr == "unwrap" for t in sources().values() for node in ast.walk(t) if isinstance(node, ast.Attribute)
+    )
+
+
+def test_the_library_of_tokens_is_loaded_where_it_is_configured_and_nowhere_else() -> None:
+    users = {module for module, tree in sources().items() for t in imports_of(tree) if within(t, "pkcs11")}
+    assert users == {f"{RAWDATA}.hsm"}
+    assert not any(within(t, f"{RAWDATA}.hsm") for tree in sources().values() for t in imports_of(tree))
 
 
 def test_no_import_cycles() -> None:

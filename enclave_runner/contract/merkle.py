@@ -11,12 +11,9 @@ import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.errors import Refused
-from enclave_runner.contract.signing import PublicKey, Signer
+from enclave_runner.contract.signing import Algorithm, PublicKey, Signer, is_signed
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
@@ -152,12 +149,14 @@ def open_checkpoint(note: str, origin: str, key: PublicKey) -> Checkpoint:
         # Numbers and base64 can be written in more than one way; a note is written in one.
         if body + "\n" != checkpoint.text or base64.b64encode(raw).decode() != mark:
             raise ValueError("another spelling")
-        Ed25519PublicKey.from_public_bytes(key.raw).verify(raw[4:], checkpoint.text.encode())
-    except (ValueError, InvalidSignature):
+        if not is_signed(key, checkpoint.text.encode(), raw[4:]):
+            raise ValueError("another signature")
+    except ValueError:
         raise Refused("checkpoint.invalid", what=origin) from None
     return checkpoint
 
 
 def _key_hash(name: str, key: PublicKey) -> bytes:
-    """The note's 4-byte key hash; 0x01 is the note format's number for Ed25519."""
-    return hashlib.sha256(name.encode() + b"\n\x01" + key.raw).digest()[:4]
+    """The note's 4-byte key hash. The note format numbers Ed25519 as 0x01; SM2 has a name of ours behind 0xff."""
+    kind = b"\x01" if key.algorithm == Algorithm.ED25519.value else b"\xffyunei/" + key.algorithm.encode() + b"\n"
+    return hashlib.sha256(name.encode() + b"\n" + kind + key.raw).digest()[:4]

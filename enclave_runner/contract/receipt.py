@@ -22,13 +22,30 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
-class Measurement(Value, frozen=True):
-    """What ran: digests of the runner's code and of the jail profile, and the engine versions. Software-only
-    evidence."""
+class Assurance(Enum):
+    """What stands behind a measurement: the host's own word, or a quote of its hardware that somebody verified."""
 
-    assurance: str
+    SOFTWARE_ONLY = "software-only"
+    TEE_VERIFIED = "tee-verified"
+
+
+class Measurement(Value, frozen=True):
+    """What ran, as hex digests and versions. Software-only evidence: the host's root can make the enclave say anything.
+
+    `runner_sha256` covers every file of the runner, `packages_sha256` every file of the distributions that it imports,
+    `startup_sha256` what the interpreter runs before it, `lock_sha256` the lock file (None where there is none),
+    `jail_sha256` the jail's profile, `selftest_sha256` the outcome of each escape probe at the start.
+    """
+
+    assurance: Assurance
     runner_sha256: str
+    packages_sha256: str
+    startup_sha256: str
+    lock_sha256: str | None
     jail_sha256: str
+    selftest_sha256: str
+    python: str
+    kernel: str
     engines: dict[str, str]
 
 

@@ -28,6 +28,8 @@ class Ticket(Value, frozen=True):
 
     `input_sha256` is the digest of what travels beside the ticket (a model, a question), None when nothing does.
     `audit_root` and `audit_size` are the control plane's newest checkpoint, which the receipt log then carries.
+    `receipts_seen` is the newest checkpoint of the receipt log that the control plane has verified: an enclave that does
+    not have it in its log runs nothing.
     """
 
     ticket_id: str
@@ -42,6 +44,7 @@ class Ticket(Value, frozen=True):
     expires_at: datetime
     audit_size: int
     audit_root: str
+    receipts_seen: str | None = None
 
     def __post_init__(self) -> None:
         if self.issued_at.tzinfo is None or self.expires_at.tzinfo is None or self.expires_at <= self.issued_at:

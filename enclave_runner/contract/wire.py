@@ -44,10 +44,14 @@ class ImportData(Value, frozen=True, tag="import"):
 
 
 class AskQuote(Value, frozen=True, tag="quote"):
-    """What would this job cost and how exact would it be? Touches no data. Answered by `Quote`."""
+    """What would this job cost and how exact would it be? Touches no data. Answered by `Quote`.
+
+    `receipts_seen` as in `Ticket`.
+    """
 
     grant: Signed
     job: Job
+    receipts_seen: str | None = None
 
 
 class RunJob(Value, frozen=True, tag="run"):
@@ -86,7 +90,24 @@ class AskHoldings(Value, frozen=True, tag="holdings"):
     """Which datasets and versions do you hold? Answered by `Holdings`."""
 
 
-Request = Hello | ImportData | AskQuote | RunJob | FetchSettlement | AskPseudonym | AskOdometer | AskLog | AskHoldings
+class AskAttestation(Value, frozen=True, tag="attest"):
+    """What are you, at this moment? `nonce` is the asker's own. Answered by `AttestationReply`."""
+
+    nonce: bytes
+
+
+Request = (
+    Hello
+    | ImportData
+    | AskQuote
+    | RunJob
+    | FetchSettlement
+    | AskPseudonym
+    | AskOdometer
+    | AskLog
+    | AskHoldings
+    | AskAttestation
+)
 
 
 class Identity(Value, frozen=True, tag="identity"):
@@ -167,25 +188,33 @@ class Odometer(Value, frozen=True, tag="odometer-reply"):
 
 
 class ReceiptLog(Value, frozen=True, tag="log-reply"):
-    """Signed receipts in log order, and the newest checkpoint."""
+    """Signed receipts in log order, the newest checkpoint, and the statement of every restore (`Restoration`)."""
 
     receipts: tuple[Signed, ...]
     checkpoint: str
+    restorations: tuple[Signed, ...] = ()
 
 
 class Holding(Value, frozen=True):
-    """One dataset version held by the enclave."""
+    """One dataset version held by the enclave, and which of its columns were dropped since."""
 
     dataset_id: str
     version: str
     rows: int
     imported_at: str
+    dropped: tuple[str, ...] = ()
 
 
 class Holdings(Value, frozen=True, tag="holdings-reply"):
     """Every held dataset, newest version of each."""
 
     items: tuple[Holding, ...]
+
+
+class AttestationReply(Value, frozen=True, tag="attest-reply"):
+    """The signed `Attestation`; it stands in the enclave's own log already."""
+
+    attestation: Signed
 
 
 class RefusedReply(Value, frozen=True, tag="refused"):
@@ -211,6 +240,7 @@ Reply = (
     | Odometer
     | ReceiptLog
     | Holdings
+    | AttestationReply
     | RefusedReply
     | FailedReply
 )

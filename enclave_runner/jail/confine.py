@@ -6,17 +6,22 @@ the job must not start. Nothing here is optional.
 
 Why this order: identity is dropped before any namespace is made, since a user namespace made by root keeps files of the
 host's root writable; descriptors are closed first, so that nothing of the supervisor is left to leak; limits and
-capabilities come after the mounts, which need them; the read-back comes last and believes only the kernel.
+capabilities come after the mounts, which need them; Landlock comes while there is one thread and after the mounts,
+whose objects its rules hold; the call filter comes after everything that it refuses; the read-back believes only the
+kernel.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
-from enclave_runner.jail import syscalls
+from enclave_runner.jail import landlock, seccomp, syscalls
 from enclave_runner.jail.profile import INNER_UID, JOB_UID, JailProfile
 
 NAMESPACE_FLAGS = {
@@ -30,6 +35,11 @@ NAMESPACE_FLAGS = {
 }
 ENVIRONMENT = {"LANG": "C.UTF-8", "TZ": "UTC", "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 NAMESPACE_CAP = "/proc/sys/user/max_user_namespaces"
+# DuckDB follows a database's path to its end before it opens it, and a descriptor of sealed memory ends in a name that
+# is no path. A name that leads to itself cannot be followed, and DuckDB then opens what it was given.
+EXTRACT_NAME = "extract"
+EXTRACT_LOOP = f"/memfd:{EXTRACT_NAME} (deleted)"
+ROOT_NAMES = ["dev", EXTRACT_LOOP.removeprefix("/"), "proc", "scratch"]
 LOCKED_MOUNT = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
 
@@ -98,10 +108,11 @@ def build_root(profile: JailProfile) -> None:
     os.chdir("/tmp")  # noqa: S108
     for folder in ("old", "proc", "dev", "scratch"):
         os.mkdir(folder)
+    os.symlink(EXTRACT_LOOP, EXTRACT_LOOP.removeprefix("/"))
     for device in ("null", "urandom"):
         Path("dev", device).touch()
         syscalls.mount(f"/dev/{device}", f"dev/{device}", None, syscalls.MS_BIND)
-    syscalls.mount("proc", "proc", "proc", LOCKED_MOUNT)
+    syscalls.mount("proc", "proc", "proc", LOCKED_MOUNT, "subset=pid")  # no host load, no switches, no kernel symbols
     scratch = f"size={profile.scratch_mb}m,nr_inodes=1k,mode=700"
     syscalls.mount("tmpfs", "scratch", "tmpfs", LOCKED_MOUNT, scratch)
     syscalls.pivot_root(".", "old")
@@ -114,8 +125,13 @@ def build_root(profile: JailProfile) -> None:
 
 def set_limits(profile: JailProfile) -> None:
     """Hard limits: memory, CPU, files, processes; no core dump, no locked memory, no message queues."""
+    for limit, value in _limits(profile).items():
+        resource.setrlimit(limit, (value, value))
+
+
+def _limits(profile: JailProfile) -> dict[int, int]:
     mib = 1 << 20
-    limits = {
+    return {
         resource.RLIMIT_DATA: profile.memory_mb * mib,
         resource.RLIMIT_AS: profile.address_space_mb * mib,
         resource.RLIMIT_STACK: 8 * mib,
@@ -129,8 +145,6 @@ def set_limits(profile: JailProfile) -> None:
         resource.RLIMIT_NICE: 0,
         resource.RLIMIT_RTPRIO: 0,
     }
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
 
 
 def drop_privileges() -> None:
@@ -140,21 +154,57 @@ def drop_privileges() -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def read_back() -> None:
-    """Believe the kernel, not the calls: what /proc says of this process must be the jail."""
+def check_root() -> None:
+    """What can be seen only before the file system is closed: root, identity, pid space, network, no way to nest."""
+    inner, outer, count = Path("/proc/self/uid_map").read_text().split()
+    if (inner, count) != (str(INNER_UID), "1") or outer == "0":
+        raise PermissionError("root outside")
+    if sorted(os.listdir("/")) != ROOT_NAMES or os.getpid() != 1:
+        raise PermissionError("another root")
+    if [name for _, name in socket.if_nameindex()] != ["lo"]:
+        raise PermissionError("a network")
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
+    except OSError:
+        return
+    raise PermissionError("namespaces possible")
+
+
+def restrict_paths(profile: JailProfile) -> None:
+    """Landlock: no path but /scratch and two devices."""
+    landlock.restrict_paths(profile.landlock_floor)
+
+
+def filter_calls(profile: JailProfile) -> None:
+    """The allow-list of system calls, for good."""
+    if seccomp.program_digest() != profile.calls_sha256:
+        raise PermissionError("another filter than the profile names")
+    syscalls.load_filter(seccomp.packed_program())
+
+
+def read_back(profile: JailProfile) -> None:
+    """Believe the kernel, not the calls: what it says of this process, and what it now refuses, must be the jail."""
+    if any(resource.getrlimit(limit) != (value, value) for limit, value in _limits(profile).items()):
+        raise PermissionError("limits missing")
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     empty = "0" * 16
     if any(status[name].strip() != empty for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")):
         raise PermissionError("capabilities left")
     if status["NoNewPrivs"].strip() != "1":
         raise PermissionError("new privileges possible")
-    if Path(NAMESPACE_CAP).read_text().strip() != "0":
-        raise PermissionError("namespaces possible")
-    if sorted(os.listdir("/")) != ["dev", "proc", "scratch"] or os.getpid() != 1:
-        raise PermissionError("another root")
-    interfaces = Path("/proc/net/dev").read_text().splitlines()[2:]
-    if [line.split(":")[0].strip() for line in interfaces] != ["lo"]:
-        raise PermissionError("a network")
+    if status["Seccomp"].strip() != "2":
+        raise PermissionError("calls unfiltered")
+    _must_refuse(errno.EACCES, lambda: os.listdir("/"), "paths open")
+    _must_refuse(errno.EPERM, lambda: os.getpgid(0), "calls unfiltered")
+
+
+def _must_refuse(code: int, attempt: Callable[[], object], what: str) -> None:
+    try:
+        attempt()
+    except OSError as error:
+        if error.errno == code:
+            return
+    raise PermissionError(what)
 
 
 def set_environment() -> None:

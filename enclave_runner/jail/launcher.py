@@ -16,9 +16,10 @@ from types import TracebackType
 
 from enclave_runner.contract.codec import encode
 from enclave_runner.contract.errors import Failed
+from enclave_runner.jail import cgroup
 from enclave_runner.jail.confine import ENVIRONMENT
 from enclave_runner.jail.profile import JailProfile
-from enclave_runner.jail.zygote import BROKEN, DONE, JAILED, LIMIT
+from enclave_runner.jail.zygote import BROKEN, DONE, JAILED, LIMIT, MAX_DESCRIPTORS, Keep, Order
 
 MAX_RESULT_BYTES = 8 << 20
 PARTING_SECONDS = 5.0
@@ -30,6 +31,7 @@ class Zygote:
 
     def __init__(self) -> None:
         self._lock, self._reviving = threading.Lock(), threading.Lock()
+        self._kept: dict[JailProfile, int] = {}
         self._start()
 
     def _start(self) -> None:
@@ -61,6 +63,7 @@ class Zygote:
         self._orders.close()
         self._process.kill()
         self._process.wait()
+        cgroup.sweep()
 
     def revive(self, prove: Callable[[Zygote], object]) -> None:
         """Start a new zygote where the old one has died. Nobody can give it orders before `prove` has returned."""
@@ -76,6 +79,8 @@ class Zygote:
             with self._lock:
                 self._orders.close()
                 self._process, self._orders = fresh._process, fresh._orders
+            for profile, count in self._kept.items():
+                self.keep_ready(profile, count)
 
     @property
     def is_alive(self) -> bool:
@@ -87,46 +92,60 @@ class Zygote:
         """The zygote's process id on the host."""
         return self._process.pid
 
-    def run(self, task: bytes, descriptors: list[int], profile: JailProfile) -> bytes:
-        """Run one job in a fresh jail and return its raw answer, at most 8 MiB.
+    def keep_ready(self, profile: JailProfile, count: int) -> None:
+        """Have `count` workers of that profile wait in their jails, so that a job need not wait for its own.
+
+        Raises:
+            Failed: `jail.zygote-gone`.
+        """
+        self._kept[profile] = count
+        with self._lock:
+            try:
+                self._orders.send(encode(Keep(profile=profile, count=count)))
+            except OSError:
+                raise Failed("jail.zygote-gone") from None
+
+    def run(
+        self, task: bytes, descriptors: list[int], profile: JailProfile, wall_seconds: float | None = None
+    ) -> bytes:
+        """Run one job in a jail of its own and return its raw answer, at most 8 MiB.
+
+        Args:
+            descriptors: sealed memory and pipes; anything else the worker cannot open.
+            wall_seconds: the deadline, where it is not the profile's.
 
         Raises:
             Failed: `jail.absent` when the jail could not be built (nothing ran), `job.limit` when a limit ended it,
                 `job.deadline` when the wall clock did, `job.broken` for everything else. None carries text of the job.
         """
         with MemoryFile(task) as task_file:
-            result_read, result_write = os.pipe()
-            status_read, status_write = os.pipe()
             try:
-                pidfd = self._order(profile, [result_write, status_write, task_file.descriptor, *descriptors])
-            except OSError:
-                for descriptor in (result_read, status_read):
-                    os.close(descriptor)
+                pidfd, result, status = self._order(profile, [task_file.descriptor, *descriptors])
+            except (OSError, ValueError):
                 raise Failed("jail.zygote-gone") from None
-            finally:
-                os.close(result_write)
-                os.close(status_write)
         try:
-            return _await_answer(result_read, status_read, pidfd, profile.wall_seconds)
+            return _await_answer(result, status, pidfd, wall_seconds or profile.wall_seconds)
         finally:
             _kill(pidfd)
-            for descriptor in (result_read, status_read, pidfd):
+            for descriptor in (result, status, pidfd):
                 os.close(descriptor)
 
-    def _order(self, profile: JailProfile, descriptors: list[int]) -> int:
+    def _order(self, profile: JailProfile, descriptors: list[int]) -> list[int]:
+        if len(descriptors) > MAX_DESCRIPTORS:
+            raise Failed("jail.descriptors")
         with self._lock:
-            socket.send_fds(self._orders, [encode(profile)], descriptors)
-            _, received, _, _ = socket.recv_fds(self._orders, 1, 1)
-        if not received:
+            socket.send_fds(self._orders, [encode(Order(profile=profile))], descriptors)
+            _, received, _, _ = socket.recv_fds(self._orders, 1, 3)
+        if len(received) != 3:
             raise OSError("the zygote hung up")
-        return received[0]
+        return received
 
 
 class MemoryFile:
     """A sealed memfd: fixed content, no name, gone with its last descriptor."""
 
     def __init__(self, content: bytes) -> None:
-        self.descriptor = os.memfd_create("yunei", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.descriptor = os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with os.fdopen(os.dup(self.descriptor), "wb") as file:
             file.write(content)
         seal_memory(self.descriptor)

@@ -19,6 +19,10 @@ LAST_CAPABILITY = 63  # the kernel answers EINVAL above its own last one
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CLOSE_RANGE = 436
+_SECCOMP = {"x86_64": 317}
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_LANDLOCK_ASK_VERSION, _LANDLOCK_RULE_PATH_BENEATH = 1, 1
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -91,3 +95,48 @@ def close_from(first: int) -> None:
     """Close every descriptor from `first` on."""
     arguments = (ctypes.c_long(first), ctypes.c_long(0x7FFFFFFF), ctypes.c_long(0))
     _checked(_syscall(_CLOSE_RANGE, *arguments), "close_range")
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def load_filter(program: bytes) -> None:
+    """seccomp(2), SET_MODE_FILTER, for all threads: 8-byte BPF instructions, final for this process."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = _FilterProgram(len(program) // 8, ctypes.addressof(buffer))
+    mode, flags = ctypes.c_long(_SECCOMP_SET_MODE_FILTER), ctypes.c_long(_SECCOMP_FILTER_FLAG_TSYNC)
+    result = _libc.syscall(ctypes.c_long(_number(_SECCOMP)), mode, flags, ctypes.byref(header))
+    _checked(int(result), "seccomp")
+    if result:  # TSYNC names a thread that could not be brought along
+        raise OSError("seccomp: a thread stays outside")
+
+
+def landlock_abi() -> int:
+    """The kernel's Landlock ABI.
+
+    Raises:
+        OSError: the kernel has none, or it is switched off.
+    """
+    result = _syscall(_LANDLOCK_CREATE, ctypes.c_long(0), ctypes.c_long(0), ctypes.c_long(_LANDLOCK_ASK_VERSION))
+    return _checked(result, "landlock")
+
+
+def landlock_ruleset(attributes: bytes) -> int:
+    """landlock_create_ruleset(2): a descriptor of a ruleset."""
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    result = _syscall(_LANDLOCK_CREATE, buffer, ctypes.c_long(len(attributes)), ctypes.c_long(0))
+    return _checked(result, "landlock_create_ruleset")
+
+
+def landlock_allow(ruleset: int, rule: bytes) -> None:
+    """landlock_add_rule(2) for a path."""
+    buffer = ctypes.create_string_buffer(rule, len(rule))
+    kind = ctypes.c_long(_LANDLOCK_RULE_PATH_BENEATH)
+    result = _syscall(_LANDLOCK_ADD, ctypes.c_long(ruleset), kind, buffer, ctypes.c_long(0))
+    _checked(result, "landlock_add_rule")
+
+
+def landlock_restrict(ruleset: int) -> None:
+    """landlock_restrict_self(2)."""
+    _checked(_syscall(_LANDLOCK_RESTRICT, ctypes.c_long(ruleset), ctypes.c_long(0)), "landlock_restrict_self")

@@ -1,9 +1,10 @@
-"""The zygote: holds the libraries, never a key, a row or a network; forks one jailed worker per order.
+"""The zygote: holds the libraries, never a key, a row or a network; forks one-shot jailed workers and keeps some ready.
 
-Protocol on its socket (SOCK_SEQPACKET): an order is the encoded profile with descriptors [result, status, task, data
-…];
-the answer is a pidfd of the worker's outer process. The worker writes one byte `J` on the status pipe when it stands in
-the jail, before anything of the job runs; the outer process adds one byte for how the worker ended.
+Protocol on its socket (SOCK_SEQPACKET): an order is an encoded `Order` with descriptors [task, data …]; the answer is
+[pidfd of the worker's outer process, the read end of its result pipe, the read end of its status pipe]. A worker
+writes one byte `J` on the status pipe when it stands in the jail, before anything of the job reaches it; the outer
+process adds one byte for how the worker ended. `Keep` says how many workers of a profile wait ready in their jails; it
+has no answer.
 """
 
 from __future__ import annotations
@@ -11,40 +12,141 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from enclave_runner.contract.codec import decode
-from enclave_runner.jail import confine, syscalls
+from enclave_runner.contract.codec import Value, decode
+from enclave_runner.jail import cgroup, confine, syscalls
 from enclave_runner.jail.profile import JailProfile
 
 Work = Callable[[bytes, list[int]], bytes]
+Ready = Callable[[], None]
 
 JAILED, UNJAILED = b"J", b"X"
 DONE, BROKEN, LIMIT = b"0", b"1", b"2"
-MAX_DESCRIPTORS = 16
-RESULT, STATUS, TASK, FIRST_DATA = 3, 4, 5, 6
+MAX_DESCRIPTORS = 128
+RESULT, STATUS, TASK_DOOR, GATE = 3, 4, 5, 6
+REST_SECONDS = 0.02  # a job that has just begun gets the processor before the next worker is made ready
+WATCH_MS = 50
+# What a worker shares with the zygote (code, libraries) counts as resident but is no memory of the job.
+SHARED_MB = 512
+PAGES_PER_MB = (1 << 20) // os.sysconf("SC_PAGE_SIZE")
 
 
-def serve(orders: socket.socket, work: Work) -> None:
-    """Fork a worker for each order until the supervisor hangs up. Single-threaded: fork copies no lock in use."""
-    supervisor = os.getppid()
-    confine.die_with_parent(supervisor)
+class Order(Value, frozen=True, tag="order"):
+    """Run the task in the descriptors beside this message."""
+
+    profile: JailProfile
+
+
+class Keep(Value, frozen=True, tag="keep"):
+    """From now on, have `count` workers of this profile waiting."""
+
+    profile: JailProfile
+    count: int
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker in its jail, or on its way there. `door` takes its task; the rest is the supervisor's."""
+
+    pidfd: int
+    result: int
+    status: int
+    door: socket.socket
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still waits."""
+        return not select.select([self.pidfd], [], [], 0)[0]
+
+    def close(self) -> None:
+        """Forget it; without a door it ends by itself."""
+        self.door.close()
+        for descriptor in (self.pidfd, self.result, self.status):
+            os.close(descriptor)
+
+
+class Stock:
+    """The workers that wait, by profile."""
+
+    def __init__(self, spawn: Callable[[JailProfile], Worker]) -> None:
+        self._spawn = spawn
+        self._wanted: dict[JailProfile, int] = {}
+        self._waiting: dict[JailProfile, list[Worker]] = {}
+
+    def keep(self, profile: JailProfile, count: int) -> None:
+        """Change how many are wanted; they are made ready when there is time."""
+        self._wanted[profile] = count
+        self._waiting.setdefault(profile, [])
+
+    def take(self, profile: JailProfile) -> Worker:
+        """One that waits, or a new one."""
+        waiting = self._waiting.get(profile, [])
+        while waiting:
+            worker = waiting.pop(0)
+            if worker.is_alive:
+                return worker
+            worker.close()
+        return self._spawn(profile)
+
+    def is_short(self) -> bool:
+        """Whether fewer wait than are wanted."""
+        return any(len(self._waiting[profile]) < count for profile, count in self._wanted.items())
+
+    def replenish(self) -> None:
+        """Make one worker ready."""
+        for profile, count in self._wanted.items():
+            if len(self._waiting[profile]) < count:
+                self._waiting[profile].append(self._spawn(profile))
+                return
+
+
+def serve(orders: socket.socket, work: Work, ready: Ready = lambda: None) -> None:
+    """Answer orders until the supervisor hangs up. Single-threaded: fork copies no lock in use.
+
+    `ready` runs in a jailed worker before its task is there: what every task needs and no task decides.
+    """
+    confine.die_with_parent(os.getppid())
     gc.freeze()  # worker pages stay shared until written
+    cgroup.sweep()
+    groups = cgroup.WorkerGroups(cgroup.delegated())
+    stock = Stock(lambda profile: _spawn(profile, work, ready, groups))
     while True:
+        if not _is_told(orders, stock, groups):
+            continue
         message, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, MAX_DESCRIPTORS)
         if not message:
             return
-        zygote = os.getpid()
-        child = os.fork()
-        if child == 0:
-            _outer(decode(message, JailProfile), descriptors, work, zygote)
-        pidfd = os.pidfd_open(child)
-        socket.send_fds(orders, [b"."], [pidfd])
-        for descriptor in [pidfd, *descriptors]:
+        said = decode(message, Order | Keep)  # type: ignore[arg-type]
+        if isinstance(said, Keep):
+            stock.keep(said.profile, said.count)
+            continue
+        worker = stock.take(said.profile)
+        with contextlib.suppress(OSError):  # it died on the way into its jail: its status pipe says so
+            socket.send_fds(worker.door, [b"."], descriptors)
+        socket.send_fds(orders, [b"."], [worker.pidfd, worker.result, worker.status])
+        worker.close()
+        for descriptor in descriptors:
             os.close(descriptor)
         _reap()
+
+
+def _is_told(orders: socket.socket, stock: Stock, groups: cgroup.WorkerGroups) -> bool:
+    """Wait for an order; meanwhile bury who has ended, and make the next worker ready. Whether an order is there."""
+    is_busy = stock.is_short() or groups.is_late
+    told = orders.fileno()
+    moved = select.select([told, *groups.pidfds], [], [], REST_SECONDS if is_busy else None)[0]
+    if moved != [told]:
+        _reap()
+        groups.remove_ended([pidfd for pidfd in moved if pidfd != told])
+    if not moved and stock.is_short():
+        stock.replenish()
+    return told in moved
 
 
 def _reap() -> None:
@@ -54,22 +156,44 @@ def _reap() -> None:
             pass
 
 
-def _outer(profile: JailProfile, descriptors: list[int], work: Work, zygote: int) -> None:
-    """The half that stays outside the pid namespace: jails, forks pid 1, waits, tells how it ended. Never returns."""
+def _spawn(profile: JailProfile, work: Work, ready: Ready, groups: cgroup.WorkerGroups) -> Worker:
+    result, result_end = os.pipe()
+    status, status_end = os.pipe()
+    door, door_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    zygote, group = os.getpid(), groups.fresh()
+    child = os.fork()
+    if child == 0:
+        _outer(profile, [result_end, status_end, door_end.fileno()], work, ready, zygote, group)
+    worker = Worker(os.pidfd_open(child), result, status, door)
+    groups.belongs_to(group, worker.pidfd)
+    door_end.close()
+    os.close(result_end)
+    os.close(status_end)
+    return worker
+
+
+def _outer(
+    profile: JailProfile, descriptors: list[int], work: Work, ready: Ready, zygote: int, group: cgroup.Group
+) -> None:
+    """The half that stays outside the pid namespace: jails, forks pid 1, watches, tells how it ended. Never returns."""
     try:
         os.setsid()
         confine.die_with_parent(zygote)
         confine.take_descriptors(descriptors)
+        _, opener = os.pipe()  # the first of the two is GATE: all lower numbers are taken
+        doors = group.make(profile)
         confine.drop_identity(zygote)
         confine.enter_namespaces(profile)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # no end of ours before we can end the worker
         inner = os.fork()
         if inner == 0:
-            _inner(profile, work)
+            _inner(profile, work, ready)
         _hold(inner, zygote)
+        cgroup.enter(doors, inner)
+        os.write(opener, b".")
         os.close(RESULT)
-        _, status = os.waitpid(inner, 0)
-        os.write(STATUS, _how_it_ended(status))
+        syscalls.close_from(TASK_DOOR)
+        os.write(STATUS, _watch(inner, profile))
     except BaseException:
         os.write(STATUS, UNJAILED)
     finally:
@@ -88,23 +212,50 @@ def _hold(inner: int, zygote: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _inner(profile: JailProfile, work: Work) -> None:
-    """Pid 1 of the namespace: finishes the jail, says so, runs the job. Never returns."""
+def _watch(inner: int, profile: JailProfile) -> bytes:
+    """Wait for the worker's end; kill it when it holds more memory than any limit of the kernel's would stop."""
+    ceiling = (profile.memory_mb + SHARED_MB) * PAGES_PER_MB
+    ended = select.poll()
+    pidfd = os.pidfd_open(inner)
+    ended.register(pidfd, select.POLLIN)
+    over = False
+    while not ended.poll(WATCH_MS):
+        if _resident_pages() > ceiling:
+            over = True
+            os.kill(inner, signal.SIGKILL)
+    _, status = os.waitpid(inner, 0)
+    return LIMIT if over else _how_it_ended(status)
+
+
+def _resident_pages() -> int:
+    """Of the worker. Both halves share the mounts, and so the worker's /proc, where it is the first process."""
+    return int(Path("/proc/1/statm").read_text().split()[1])
+
+
+def _inner(profile: JailProfile, work: Work, ready: Ready) -> None:
+    """Pid 1 of the namespace: finishes the jail, says so, waits for its task, runs it. Never returns."""
     try:
         confine.die_with_parent(0)
+        syscalls.close_from(GATE + 1)  # the doors of its control group are for the other half alone
+        door = socket.socket(fileno=TASK_DOOR)  # now: asking what kind of socket it is will be refused
         confine.build_root(profile)
         confine.set_environment()
+        _await_group()
         confine.set_limits(profile)
         confine.drop_privileges()
-        confine.read_back()
+        confine.check_root()
+        confine.restrict_paths(profile)
+        confine.filter_calls(profile)
+        confine.read_back(profile)
         os.write(STATUS, JAILED)
         os.close(STATUS)
     except BaseException:
         os.write(STATUS, UNJAILED)
         os._exit(97)
     try:
-        size = os.fstat(TASK).st_size
-        answer = work(os.pread(TASK, size, 0), _data_descriptors())
+        ready()
+        task, *data = _await_task(door)
+        answer = work(os.pread(task, os.fstat(task).st_size, 0), data)
         _write_all(RESULT, answer)
     except MemoryError:
         os._exit(96)
@@ -113,17 +264,20 @@ def _inner(profile: JailProfile, work: Work) -> None:
     os._exit(0)
 
 
-def _data_descriptors() -> list[int]:
-    listed = {int(name) for name in os.listdir("/proc/self/fd")}
-    return [number for number in sorted(listed) if number >= FIRST_DATA and _is_open(number)]
+def _await_group() -> None:
+    """Go on only once the other half has put this one into its control group."""
+    if not os.read(GATE, 1):
+        raise PermissionError("not in its group")
+    os.close(GATE)
 
 
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
+def _await_task(door: socket.socket) -> list[int]:
+    """The descriptors of the one task; the door is closed behind it."""
+    with door:
+        message, descriptors, _, _ = socket.recv_fds(door, 1, MAX_DESCRIPTORS)
+    if not message:
+        os._exit(0)  # never needed
+    return descriptors
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

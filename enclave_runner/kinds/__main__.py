@@ -18,7 +18,10 @@ import zoneinfo  # noqa: F401
 
 import numpy.fft
 import numpy.linalg
+import numpy.ma
 import numpy.random  # noqa: F401
+import pyarrow.compute
+import pyarrow.parquet  # noqa: F401
 import sqlglot.dialects.duckdb  # noqa: F401
 
 from enclave_runner.jail.zygote import serve

@@ -1,173 +1,198 @@
 """Import: one pass over the source, every row checked in SQL against the declared spec, rejections by number and rule.
 
-First pass: source → typed rows with a row number and the first broken rule, streamed into the store. Second pass:
-duplicate
-keys, and the accepted rows alone into the final file. Types, bounds and domains are declared, never inferred.
+Typed rows stream from DuckDB into one Parquet writer per column, whose bytes go to the supervisor in frames; nothing is
+ever on a disk. Types, bounds and domains are declared, never inferred. Where a unique key turns out to repeat, the
+supervisor throws the output away and has the source read once more without the rows that are too many.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from enclave_runner.contract.dataset import KeyKind
-from enclave_runner.contract.wire import FileFormat, Rejection
+from enclave_runner.contract.wire import Rejection
 from enclave_runner.kinds.checks import row_checks, typed
-from enclave_runner.kinds.engine import engine, path_of
+from enclave_runner.kinds.engine import engine, lock_builder, path_of
+from enclave_runner.kinds.frames import DUPLICATES, FrameSink
+from enclave_runner.kinds.keys import Keys
+from enclave_runner.kinds.source import UnreadableSourceError, malformed_rows, table_of
 from enclave_runner.kinds.tasks import Declined, Intake, IntakeAnswer
-from enclave_runner.plan.render import literal, quote
+from enclave_runner.plan.render import quote
 
 LISTED = 1000
-HEAD_BYTES = 1 << 16
-ROW, BROKEN = "_row", "_broken"
-# An open quote that runs over a line end takes an unknown number of good rows with it, all counted as one rejection.
-# The text of a rejected line is kept up to 10 000 characters.
-SWALLOWED = (
-    "SELECT count(*) FROM reject_errors WHERE error_type = 'UNQUOTED VALUE' "
-    "AND (length(csv_line) >= 10000 OR regexp_matches(rtrim(csv_line, chr(13) || chr(10)), '[\\r\\n]'))"
-)
-STAGE_OPTIONS = "(FORMAT parquet, USE_TMP_FILE false)"
-FINAL_OPTIONS = "(FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
-
-
-class UnreadableSourceError(Exception):
-    """The file is not what it was said to be; carries the rule and its facts."""
-
-    def __init__(self, rule: str, **facts: str) -> None:
-        super().__init__(rule)
-        self.rule, self.facts = rule, facts
+BROKEN = "_broken"
+BATCH_ROWS, GROUP_ROWS, GROUP_BYTES = 16_384, 131_072, 64 << 20
+# The reader runs ahead of the writers by this much; digests of keys may spill into the memory of /scratch.
+INTAKE_SETTINGS = ("SET streaming_buffer_size = '16MB'", "SET max_temp_directory_size = '1900MB'")
+ZSTD_LEVEL = 1
 
 
 def run(task: Intake, descriptors: list[int]) -> IntakeAnswer | Declined:
-    """Descriptors: the source, an empty stage file, the empty final file."""
-    source, stage, final = descriptors
+    """Take the whole source, or decline it by a rule that says nothing of its rows."""
+    source, head, output, *left_out = descriptors
+    duplicates = _numbers(left_out[0]) if left_out else None
     try:
         with engine() as connection:
-            select = _read_source(connection, task, source)
-            _stage(connection, task, select, stage)
-            malformed = _malformed(connection, task)
-            return _finish(connection, task, stage, final, malformed)
+            for setting in INTAKE_SETTINGS:
+                connection.execute(setting)
+            table = table_of(connection, task, source, head)
+            lock_builder(connection, path_of(source))
+            taking = _Taking(connection, task, output, duplicates)
+            taking.take(table)
+            count, listed = malformed_rows(connection, task, LISTED)
+            return taking.answer(count, listed)
     except UnreadableSourceError as error:
         return Declined(rule=error.rule, facts=error.facts)
 
 
-def _read_source(connection: duckdb.DuckDBPyConnection, task: Intake, source: int) -> str:
-    """A table expression over the source with every declared column as text."""
-    names = [column.name for column in task.spec.columns]
-    if task.format is FileFormat.PARQUET:
-        return _read_parquet(connection, names, source)
-    packed = os.pread(source, 2, 0) == b"\x1f\x8b"
-    order = _header(source, packed, names) if task.header else names
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in order)
-    return (
-        f"read_csv('{path_of(source)}', auto_detect = false, header = {str(task.header).lower()}, "
-        f"columns = {{{columns}}}, delim = ',', quote = '\"', escape = '\"', strict_mode = true, null_padding = false, "
-        f"compression = '{'gzip' if packed else 'none'}', store_rejects = true, max_line_size = 1048576)"
-    )
+def _numbers(descriptor: int) -> np.ndarray:
+    return np.frombuffer(os.pread(descriptor, os.fstat(descriptor).st_size, 0), dtype="<u8")
 
 
-def _read_parquet(connection: duckdb.DuckDBPyConnection, names: list[str], source: int) -> str:
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the engine cannot read is no file of that format; once it streams, its errors come in Arrow's dress."""
     try:
-        found = connection.execute(f"DESCRIBE FROM read_parquet('{path_of(source)}')").fetchall()
-    except duckdb.Error:
-        raise UnreadableSourceError("import.format") from None
-    _match_header([row[0] for row in found], names)
-    texts = ", ".join(f"CAST({quote(name)} AS VARCHAR) AS {quote(name)}" for name in names)
-    return f"(SELECT {texts} FROM read_parquet('{path_of(source)}'))"
-
-
-def _header(source: int, packed: bool, names: list[str]) -> list[str]:
-    head = os.pread(source, HEAD_BYTES, 0)
-    try:
-        if packed:
-            with gzip.GzipFile(fileobj=io.BytesIO(head)) as file:
-                head = file.readline(HEAD_BYTES)
-        text = head.decode("utf-8-sig", errors="ignore" if not packed else "strict")
-        first = next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
-    except (csv.Error, OSError, EOFError, UnicodeDecodeError):
-        raise UnreadableSourceError("import.format") from None
-    _match_header(first, names)
-    return first
-
-
-def _match_header(found: list[str], names: list[str]) -> None:
-    """Refuse by position or by the catalogue's own name: a wrong header may be a row of data, so it is not quoted."""
-    for position, name in enumerate(found, start=1):
-        if name not in names or name in found[: position - 1]:
-            raise UnreadableSourceError("import.header", column=f"#{position}")
-    for name in names:
-        if name not in found:
-            raise UnreadableSourceError("import.header", column=name)
-
-
-def _stage(connection: duckdb.DuckDBPyConnection, task: Intake, select: str, stage: int) -> None:
-    checks = row_checks(task.spec)
-    columns = [f"{typed(column)} AS {quote(column.name)}" for column in task.spec.columns]
-    sql = (
-        f"COPY (SELECT row_number() OVER () AS {ROW}, {checks} AS {BROKEN}, {', '.join(columns)} FROM {select}) "
-        f"TO '{path_of(stage)}' {STAGE_OPTIONS}"
-    )
-    try:
-        connection.execute(sql)
+        yield
     except duckdb.OutOfMemoryException:
         raise
-    except duckdb.Error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if str(error).startswith("Out of Memory"):
+            raise MemoryError from None
         raise UnreadableSourceError("import.format") from None
 
 
-def _malformed(connection: duckdb.DuckDBPyConnection, task: Intake) -> list[int]:
-    """Numbers of the rows that were no CSV rows at all, ascending."""
-    if task.format is FileFormat.PARQUET:
-        return []
-    (swallowed,) = connection.execute(SWALLOWED).fetchall()[0]
-    if swallowed:
-        raise UnreadableSourceError("import.format")
-    skipped = 1 if task.header else 0
-    rows = connection.execute("SELECT DISTINCT line FROM reject_errors ORDER BY line").fetchall()
-    return [int(line) - skipped for (line,) in rows]
+class _Taking:
+    """One pass: what was accepted so far, and what not."""
 
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, task: Intake, output: int, duplicates: np.ndarray | None
+    ) -> None:
+        self._connection, self._task, self._output, self._duplicates = connection, task, output, duplicates
+        self._columns = _ColumnWriters(task.columns, output)
+        spec = task.spec
+        self._numbered = spec.key_kind is KeyKind.ROW
+        self._keys = Keys(connection.cursor(), spec.unique and duplicates is None) if not self._numbered else None
+        self._rows = self._accepted = 0
+        self._marks: list[tuple[int, str]] = []
 
-def _finish(
-    connection: duckdb.DuckDBPyConnection, task: Intake, stage: int, final: int, malformed: list[int]
-) -> IntakeAnswer:
-    spec, staged = task.spec, f"read_parquet('{path_of(stage)}')"
-    key = ROW if spec.key_kind is KeyKind.ROW else quote(spec.entity_column)
-    connection.execute(f"CREATE VIEW staged AS SELECT *, {key} AS _key FROM {staged}")
-    connection.execute(f"CREATE TABLE duplicate_rows ({ROW} BIGINT)")
-    if spec.unique and spec.key_kind is not KeyKind.ROW:
-        # Of rows with one key the first is kept: which of them is right is the department's to say.
-        connection.execute(
-            f"INSERT INTO duplicate_rows SELECT s.{ROW} FROM staged s "
-            f"JOIN (SELECT _key, min({ROW}) AS first FROM staged WHERE {BROKEN} IS NULL GROUP BY _key "
-            "HAVING count(*) > 1) d USING (_key) "
-            f"WHERE s.{BROKEN} IS NULL AND s.{ROW} > d.first"
+    def take(self, table: str) -> None:
+        """Read everything; good rows go out, bad ones are noted."""
+        gathered: list[pa.RecordBatch] = []
+        for batch in self._batches(table):
+            gathered.append(batch)
+            taken = sum(item.num_rows for item in gathered)
+            if taken >= GROUP_ROWS or sum(item.nbytes for item in gathered) >= GROUP_BYTES:
+                self._take_group(pa.Table.from_batches(gathered))
+                gathered = []
+        if gathered:
+            self._take_group(pa.Table.from_batches(gathered))
+        self._columns.close()
+
+    def _batches(self, table: str) -> Iterator[pa.RecordBatch]:
+        spec = self._task.spec
+        outputs = [
+            f"{row_checks(spec)} AS {BROKEN}",
+            *(f"{typed(item)} AS {quote(item.name)}" for item in spec.columns),
+        ]
+        with _refusing():
+            reader = self._connection.sql(f"SELECT {', '.join(outputs)} FROM {table}").to_arrow_reader(BATCH_ROWS)
+        self._columns.open(reader.schema)
+        with _refusing():
+            yield from reader
+
+    def _take_group(self, group: pa.Table) -> None:
+        numbers = np.arange(self._rows + 1, self._rows + 1 + group.num_rows, dtype=np.uint64)
+        self._rows += group.num_rows
+        marks = group.column(BROKEN)
+        good = np.asarray(marks.is_null())
+        self._note(numbers[~good], marks.filter(pa.array(~good)).to_pylist())
+        if self._duplicates is not None:
+            repeated = good & np.isin(numbers, self._duplicates)
+            self._note(numbers[repeated], [":row.duplicate"] * int(repeated.sum()))
+            good &= ~repeated
+        kept, numbers = group.filter(pa.array(good)).drop_columns([BROKEN]), numbers[good]
+        if not kept.num_rows:
+            return
+        self._accepted += kept.num_rows
+        if self._keys is not None:
+            self._keys.add(kept.column(self._task.spec.entity_column), numbers)
+        else:
+            kept = kept.append_column(self._task.spec.entity_column, pa.array(numbers.astype(np.int64)))
+        self._columns.write(kept)
+
+    def _note(self, numbers: np.ndarray, marks: list[str]) -> None:
+        room = LISTED - len(self._marks)
+        self._marks += [(int(number), mark) for number, mark in zip(numbers[:room], marks[:room], strict=True)]
+
+    def answer(self, malformed: int, listed: list[int]) -> IntakeAnswer:
+        """The outcome; repeated keys that a second reading would leave out have their numbers sent."""
+        spec, marks = self._task.spec, self._marks
+        repeated = np.empty(0, np.uint64)
+        entities = self._accepted
+        if self._keys is not None:
+            entities = self._keys.count()
+            if spec.unique and self._duplicates is None and entities < self._accepted:
+                repeated = self._keys.repeated()
+                marks = sorted([*marks, *((int(number), ":row.duplicate") for number in repeated[:LISTED])])
+        accepted = self._accepted - len(repeated)
+        rejected = self._rows - accepted + malformed
+        again = len(repeated) > 0 and rejected * 1000 <= spec.max_rejected_permille * (accepted + rejected)
+        if again:
+            FrameSink(self._output, DUPLICATES).write(repeated.astype("<u8").tobytes())
+        return IntakeAnswer(
+            accepted=accepted,
+            rejected=rejected,
+            rejections=_rejections(marks, listed),
+            entities=entities,
+            again=again,
         )
-    kept = f"FROM staged WHERE {BROKEN} IS NULL AND {ROW} NOT IN (SELECT {ROW} FROM duplicate_rows)"
-    names = [quote(column.name) for column in spec.columns]
-    if spec.key_kind is KeyKind.ROW:
-        names.append(f"{ROW} AS {quote(spec.entity_column)}")
-    connection.execute(f"COPY (SELECT {', '.join(names)} {kept}) TO '{path_of(final)}' {FINAL_OPTIONS}")
-    accepted, entities = connection.execute(f"SELECT count(*), count(DISTINCT _key) {kept}").fetchall()[0]
-    (total,) = connection.execute("SELECT count(*) FROM staged").fetchall()[0]
-    return IntakeAnswer(
-        accepted=accepted,
-        rejected=total - accepted + len(malformed),
-        rejections=_rejections(connection, malformed),
-        entities=entities,
-    )
 
 
-def _rejections(connection: duckdb.DuckDBPyConnection, malformed: list[int]) -> tuple[Rejection, ...]:
-    broken = connection.execute(
-        f"SELECT {ROW}, {BROKEN} FROM staged WHERE {BROKEN} IS NOT NULL "
-        f"UNION ALL SELECT {ROW}, ':row.duplicate' FROM duplicate_rows ORDER BY {ROW} LIMIT {LISTED}"
-    ).fetchall()
-    listed = [Rejection(row=row, column="", rule="row.malformed") for row in malformed[:LISTED]]
-    for number, mark in broken:
+class _ColumnWriters:
+    """One Parquet file per column, all with the same row groups."""
+
+    def __init__(self, names: tuple[str, ...], output: int) -> None:
+        self._names, self._output = names, output
+        self._writers: list[pq.ParquetWriter] = []
+
+    def open(self, schema: pa.Schema) -> None:
+        """Types as the engine gives them; a generated key is a number."""
+        fields = {field.name: field for field in schema}
+        for index, name in enumerate(self._names):
+            field = fields.get(name, pa.field(name, pa.int64()))
+            self._writers.append(
+                pq.ParquetWriter(
+                    FrameSink(self._output, index),
+                    pa.schema([field]),
+                    compression="zstd",
+                    compression_level=ZSTD_LEVEL,
+                    write_statistics=False,
+                    store_schema=False,
+                )
+            )
+
+    def write(self, rows: pa.Table) -> None:
+        """One row group."""
+        for name, writer in zip(self._names, self._writers, strict=True):
+            writer.write_table(rows.select([name]), row_group_size=rows.num_rows)
+
+    def close(self) -> None:
+        """Make every file whole."""
+        for writer in self._writers:
+            writer.close()
+
+
+def _rejections(marks: list[tuple[int, str]], malformed: list[int]) -> tuple[Rejection, ...]:
+    listed = [Rejection(row=row, column="", rule="row.malformed") for row in malformed]
+    for number, mark in marks[:LISTED]:
         column, rule = mark.split(":")
         listed.append(Rejection(row=_number_in_file(number, malformed), column=column, rule=rule))
     return tuple(sorted(listed, key=lambda item: item.row)[:LISTED])

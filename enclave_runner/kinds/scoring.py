@@ -15,8 +15,10 @@ import numpy as np
 import onnxruntime
 
 from enclave_runner.contract.dataset import ColumnType
+from enclave_runner.kinds import rehearsal
 from enclave_runner.kinds.engine import engine, load_extract
 from enclave_runner.kinds.onnx_graph import UnreadableModelError, check_model
+from enclave_runner.kinds.sql_gate import checked
 from enclave_runner.kinds.tasks import Declined, Scoring, Trial, Vectors
 
 Feature = tuple[str, ColumnType, int]
@@ -26,11 +28,14 @@ EPOCH = date(1970, 1, 1)
 
 
 def try_model(task: Trial, descriptors: list[int]) -> Vectors | Declined:
-    """Load the model and score one made-up row.
+    """Rehearse the SQL of its features, load the model and score one made-up row.
 
     Returns:
-        An empty answer when it works; otherwise a refusal by `model.malformed`.
+        An empty answer when it works; otherwise a refusal by `sql.engine` or `model.malformed`.
     """
+    rehearsed = rehearsal.run(task.rehearsal, [])
+    if isinstance(rehearsed, Declined):
+        return rehearsed
     try:
         scorer = _scorer(_bytes_of(descriptors[0]), task.features, task.output)
         neutral = tuple("" if kind is ColumnType.TEXT else 0 for _, kind, _ in task.features)
@@ -49,7 +54,7 @@ def run(task: Scoring, descriptors: list[int]) -> Vectors:
     histogram = [0] * task.bins
     with engine() as connection:
         load_extract(connection, descriptors[0])
-        cursor = connection.execute(task.sql)
+        cursor = connection.execute(checked(connection, task.sql))
         while rows := cursor.fetchmany(2048):
             for *cells, weight in rows:
                 score = _score(scorer, tuple(cells))

@@ -3,32 +3,68 @@ worker."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from enclave_runner.contract.codec import Value
-from enclave_runner.contract.dataset import ColumnType, DatasetSpec
+from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
 from enclave_runner.contract.job import Answer, Predicate
 from enclave_runner.contract.wire import FileFormat, Rejection
+from enclave_runner.jail.profile import JailProfile
 from enclave_runner.plan.nodes import FeaturePlan, TablePlan
 
 
+class Unpacking(Value, frozen=True, tag="unpacking"):
+    """Decompress gzip from a pipe (descriptor 0) into another one (1)."""
+
+
 class Intake(Value, frozen=True, tag="intake"):
-    """Read the source (descriptor 0) once, check every row against the spec, write typed rows to the store (1)."""
+    """Read the source once, check every row against the spec, give each column out as a Parquet file in frames.
+
+    Descriptors: the source (a pipe for CSV, sealed memory for Parquet), its first bytes, the output pipe, and, for a
+    second reading, the numbers of the rows to leave out as duplicates.
+    """
 
     spec: DatasetSpec
     format: FileFormat
     header: bool
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is stored: the declared columns, and the key where the enclave generates it."""
+        names = tuple(column.name for column in self.spec.columns)
+        return (*names, self.spec.entity_column) if self.spec.key_kind is KeyKind.ROW else names
+
 
 class Extraction(Value, frozen=True, tag="extraction"):
-    """Copy the granted columns out of the store (descriptor 0) into the extract (1).
+    """Copy the granted columns out of the store (one Parquet file per `needed` column) into the last descriptor.
 
     With `weighted`, each row gets its integer weight over the rows of its entity; with a subject, only its rows go in.
     """
 
     spec: DatasetSpec
+    rows: int
     columns: tuple[str, ...]
     weight_scale: int
     weighted: bool
     subject: str | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the rows of each entity have to be counted."""
+        return self.weighted and not self.spec.unique
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The stored columns that it takes: the key first where the work needs it, and then only."""
+        key = (self.spec.entity_column,) if self.counted or self.subject is not None else ()
+        return tuple(dict.fromkeys((*key, *self.columns)))
+
+
+class Rehearsal(Value, frozen=True, tag="rehearsal"):
+    """Run the rendered SQL over an empty extract of the same columns: no data, so that its error may be told."""
+
+    sql: str
+    columns: tuple[tuple[str, ColumnType], ...]
 
 
 class Aggregation(Value, frozen=True, tag="aggregation"):
@@ -56,8 +92,9 @@ class Parsing(Value, frozen=True, tag="parsing"):
 
 
 class Trial(Value, frozen=True, tag="trial"):
-    """Load the model (descriptor 0) and score one made-up row: no data, so that its refusals tell nothing."""
+    """Rehearse the features' SQL, load the model (descriptor 0) and score one made-up row: no data are near."""
 
+    rehearsal: Rehearsal
     features: tuple[tuple[str, ColumnType, int], ...]
     output: str
 
@@ -74,25 +111,42 @@ class Scoring(Value, frozen=True, tag="scoring"):
 
 
 class Probe(Value, frozen=True, tag="probe"):
-    """Try to escape. What to look for on the host: a file, a TCP port, an abstract socket, a process, a secret."""
+    """Try to escape. What to look for on the host: a file, a TCP port, an abstract socket, a process, a secret.
+
+    `handed` descriptors come with the task and its answer goes to the descriptor `answer`. `excess` names one attempt
+    that may end its worker; empty means: all the others.
+    """
 
     canary: str
     port: int
     abstract_name: str
     host_pid: int
     secret: str
+    profile: JailProfile
+    handed: int = 0
+    answer: int = 3
+    excess: str = ""
 
 
-Task = Parsing | Probe | Intake | Extraction | Aggregation | Lookup | Trial | Scoring
+class Gating(Value, frozen=True, tag="gating"):
+    """Read another worker's answer (descriptor 0), which may be hostile, and say it again or not at all."""
+
+
+Task = Gating | Parsing | Probe | Unpacking | Intake | Extraction | Rehearsal | Aggregation | Lookup | Trial | Scoring
 
 
 class IntakeAnswer(Value, frozen=True, tag="intake-answer"):
-    """How many rows were taken; the first rejected ones by number, column and rule. `entities` counts distinct keys."""
+    """How many rows were taken; the first rejected ones by number, column and rule. `entities` counts distinct keys.
+
+    With `again` the output still holds duplicates, whose row numbers went out beside it: the source is to be read again
+    without them.
+    """
 
     accepted: int
     rejected: int
     rejections: tuple[Rejection, ...]
     entities: int
+    again: bool = False
 
 
 class Done(Value, frozen=True, tag="done"):
@@ -130,11 +184,27 @@ class Declined(Value, frozen=True, tag="declined"):
     facts: dict[str, str]
 
 
-class ProbeReport(Value, frozen=True, tag="probe-report"):
-    """Which escapes were attempted, and which of them went through."""
+class Outcome(StrEnum):
+    """How an escape attempt ended. MISSING: the layer that should block it did not answer, or it could not be tried."""
 
-    attempts: tuple[str, ...]
-    allowed: tuple[str, ...]
+    BLOCKED = "BLOCKED"
+    ALLOWED = "ALLOWED"
+    MISSING = "MISSING"
+
+
+class Finding(Value, frozen=True):
+    """One escape attempt: its name, the layer that must block it, and what the kernel or the engine answered."""
+
+    name: str
+    layer: str
+    outcome: Outcome
+    detail: str
+
+
+class ProbeReport(Value, frozen=True, tag="probe-report"):
+    """How every escape attempt went."""
+
+    findings: tuple[Finding, ...]
 
 
 TaskAnswer = ParsedTable | ParsedFeatures | ProbeReport | IntakeAnswer | Done | Vectors | LookupAnswer | Declined

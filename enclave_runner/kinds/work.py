@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from enclave_runner.contract.codec import decode, encode
-from enclave_runner.kinds import aggregate, extract, intake, lookup, parsing, probe, scoring
+from enclave_runner.kinds import (
+    aggregate,
+    engine,
+    extract,
+    gate,
+    intake,
+    lookup,
+    parsing,
+    probe,
+    rehearsal,
+    scoring,
+    unpack,
+)
 from enclave_runner.kinds.tasks import (
     Aggregation,
     Extraction,
+    Gating,
     Intake,
     Lookup,
     Parsing,
     Probe,
+    Rehearsal,
     Scoring,
     Task,
     TaskAnswer,
     Trial,
+    Unpacking,
 )
+
+
+def ready() -> None:
+    """What a waiting worker can do before it knows its task."""
+    engine.ready()
 
 
 def work(data: bytes, descriptors: list[int]) -> bytes:
@@ -26,14 +46,20 @@ def work(data: bytes, descriptors: list[int]) -> bytes:
 
 def _run(task: Task, descriptors: list[int]) -> TaskAnswer:
     match task:
+        case Gating():
+            return gate.run(descriptors)
         case Parsing():
             return parsing.run(task, descriptors)
         case Probe():
             return probe.run(task, descriptors)
+        case Unpacking():
+            return unpack.run(task, descriptors)
         case Intake():
             return intake.run(task, descriptors)
         case Extraction():
             return extract.run(task, descriptors)
+        case Rehearsal():
+            return rehearsal.run(task, descriptors)
         case Aggregation():
             return aggregate.run(task, descriptors)
         case Lookup():

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.receipt import Release, VerificationAnswer
 from enclave_runner.egress.table import release_histogram, release_table
+from enclave_runner.jail.confine import EXTRACT_NAME
 from enclave_runner.jail.launcher import MemoryFile, seal_memory
 from enclave_runner.kinds.tasks import Aggregation, Done, Extraction, Lookup, LookupAnswer, Scoring, Vectors
+from enclave_runner.plan.bind import BoundFeatures, BoundTable
 from enclave_runner.plan.render import render_features, render_table
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.holdings import HeldVersion
@@ -34,14 +36,8 @@ def execute(enclave: Enclave, prepared: Prepared, input_sha256: str | None) -> R
 
 def _query(enclave: Enclave, prepared: PreparedQuery) -> Release:
     plan = prepared.plan
-    order = Extraction(spec=prepared.held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
-    with _extract(enclave, order, prepared.held) as extract:
-        task = Aggregation(
-            sql=render_table(plan),
-            domains=tuple(key.domain for key in plan.keys),
-            coarsenings=tuple(item.coarsening for item in plan.aggregates),
-        )
-        answer = enclave.work(task, [extract])
+    with weighted_extract(enclave, prepared.held, plan) as extract:
+        answer = enclave.work(aggregation_of(plan), [extract])
     if not isinstance(answer, Vectors):
         raise Failed("job.answer")
     return release_table(plan, prepared.job.budget, answer.vectors)
@@ -49,8 +45,7 @@ def _query(enclave: Enclave, prepared: PreparedQuery) -> Release:
 
 def _model(enclave: Enclave, prepared: PreparedModel) -> Release:
     plan, job = prepared.plan, prepared.job
-    order = Extraction(spec=prepared.held.spec, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True)
-    with _extract(enclave, order, prepared.held) as extract, MemoryFile(prepared.model) as model:
+    with weighted_extract(enclave, prepared.held, plan) as extract, MemoryFile(prepared.model) as model:
         task = Scoring(
             sql=render_features(plan),
             features=plan.features,
@@ -67,8 +62,14 @@ def _model(enclave: Enclave, prepared: PreparedModel) -> Release:
 
 def _lookup(enclave: Enclave, prepared: PreparedLookup, input_sha256: str | None) -> Release:
     job = prepared.job
+    held = prepared.held
     order = Extraction(
-        spec=prepared.held.spec, columns=(job.attribute,), weight_scale=1, weighted=False, subject=prepared.subject
+        spec=held.spec,
+        rows=held.rows,
+        columns=(job.attribute,),
+        weight_scale=1,
+        weighted=False,
+        subject=prepared.subject,
     )
     with _extract(enclave, order, prepared.held) as extract:
         task = Lookup(attribute=job.attribute, predicate=job.predicate, claim=prepared.claim)
@@ -78,16 +79,44 @@ def _lookup(enclave: Enclave, prepared: PreparedLookup, input_sha256: str | None
     return VerificationAnswer(answer=answer.answer, question_sha256=input_sha256, data_version=prepared.held.version)
 
 
+def aggregation_of(plan: BoundTable) -> Aggregation:
+    """The exact part of a DP table."""
+    return Aggregation(
+        sql=render_table(plan),
+        domains=tuple(key.domain for key in plan.keys),
+        coarsenings=tuple(item.coarsening for item in plan.aggregates),
+    )
+
+
+@contextmanager
+def weighted_extract(enclave: Enclave, held: HeldVersion, plan: BoundTable | BoundFeatures) -> Iterator[int]:
+    """The extract of a plan, with the weight of each row in place of its entity."""
+    order = Extraction(
+        spec=held.spec, rows=held.rows, columns=plan.columns, weight_scale=plan.weight_scale, weighted=True
+    )
+    with _extract(enclave, order, held) as extract:
+        yield extract
+
+
 @contextmanager
 def _extract(enclave: Enclave, order: Extraction, held: HeldVersion) -> Iterator[int]:
     """A fresh extract in memory, sealed before anything reads it, gone with the job."""
-    source = enclave.store.open(held.file)
-    target = os.memfd_create("extract", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    target = os.memfd_create(EXTRACT_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        if not isinstance(enclave.work(order, [source, target], enclave.limits.extract_profile), Done):
-            raise Failed("job.answer")
+        _build(enclave, order, held, target)
         seal_memory(target)
         yield target
     finally:
-        os.close(source)
         os.close(target)
+
+
+def _build(enclave: Enclave, order: Extraction, held: HeldVersion, target: int) -> None:
+    """Only the needed columns are decrypted; their plaintext is in memory for as long as the builder reads it."""
+    columns = enclave.store.open_columns(held.file, order.needed)
+    try:
+        answer = enclave.work(order, [*columns, target], enclave.limits.extract_profile)
+    finally:
+        for descriptor in columns:
+            os.close(descriptor)
+    if not isinstance(answer, Done):
+        raise Failed("job.answer")

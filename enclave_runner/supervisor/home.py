@@ -6,14 +6,17 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.rulebook import PolicyPack
-from enclave_runner.contract.signing import KeyFile
+from enclave_runner.contract.signing import Algorithm, KeyFile
 from enclave_runner.contract.trust import Trust
+from enclave_runner.rawdata.kms import FILE_KMS, Kms, KmsChoice
+from enclave_runner.rawdata.store import RawStore
 from enclave_runner.supervisor.limits import read_limits
 
 
@@ -54,23 +57,48 @@ class EnclaveHome:
         return self.folder / "raw"
 
     @property
+    def kms(self) -> Kms:
+        """Which key-encryption keys wrap the data keys of the raw tables."""
+        return Kms(self.folder / "kms.json", self.folder / "kek")
+
+    def open_store(self) -> RawStore:
+        """The raw tables, opened under the keys that wrap theirs.
+
+        Raises:
+            Failed: `kms.…`.
+        """
+        keys, suite = self.kms.open()
+        return RawStore(self.rawdata, keys, suite)
+
+    @property
     def log(self) -> Path:
         """Faults by id: code and ticket, never data."""
         return self.folder / "faults.log"
 
 
-def create_home(home: EnclaveHome, trust: Trust, policies: Path) -> None:
-    """Make a new home. Keys are made here and never leave. Nothing is made of a policy pack that cannot be read.
+def create_home(
+    home: EnclaveHome,
+    trust: Trust,
+    policies: Path,
+    kms: KmsChoice = FILE_KMS,
+    algorithm: Algorithm = Algorithm.ED25519,
+) -> None:
+    """Make a new home, or nothing when a part cannot be made. Keys are made here and never leave.
 
     Raises:
-        Failed: `home.exists` when there is one already; `policy.…`.
+        Failed: `home.exists` when there is one already; `policy.…`; `kms.…`; `key.sm2`.
     """
     read_limits(PolicyPack(policies))
     try:
         home.folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         raise Failed("home.exists") from None
-    KeyFile.create(home.receipt_key)
+    try:
+        home.kms.create(kms)
+        KeyFile.create(home.receipt_key, algorithm)
+    except BaseException:
+        shutil.rmtree(home.folder, ignore_errors=True)
+        raise
     _write_private(home.pseudonym_key, secrets.token_bytes(32))
     home.policies.mkdir(mode=0o700)
     for source in sorted(policies.iterdir()):

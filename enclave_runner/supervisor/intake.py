@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from enclave_runner.contract.dataset import DatasetSpec
-from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.signing import unseal
 from enclave_runner.contract.wire import DATASET_PURPOSE, ImportData, ImportReport
-from enclave_runner.kinds.tasks import Declined, Intake, IntakeAnswer
+from enclave_runner.jail.launcher import seal_memory
+from enclave_runner.kinds.tasks import Intake, IntakeAnswer
+from enclave_runner.rawdata.store import Draft
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.holdings import HeldVersion
+from enclave_runner.supervisor.stream import Reading, Source, open_source, read_through
 
 
 def import_data(enclave: Enclave, order: ImportData, descriptor: int) -> ImportReport:
-    """Read the handed file once and publish a new version, or change nothing.
+    """Read the handed file, publish a new version whose columns are encrypted as they come, or change nothing.
 
     Raises:
-        Refused: `signature.invalid`, `import.spec-changed`, `import.too-large`, `import.format`, `import.header`,
-            `import.rejected`, `import.population`.
+        Refused: `signature.invalid`, `import.spec-changed`, `import.too-large`, `import.parquet-large`,
+            `import.format`, `import.header`, `import.rejected`, `import.population`, `import.changed`.
+        Failed: `job.…`, `jail.…`, `rawdata.write`, `kms.…`.
     """
     spec = unseal(order.spec, DATASET_PURPOSE, enclave.trust.officers, DatasetSpec)
     enclave.require_zygote()
-    source, sha256 = enclave.store.take_source(descriptor, enclave.limits.import_bytes)
-    try:
-        with enclave.importing:
-            earlier = enclave.holdings.find(spec.dataset_id)
-            if earlier is not None and _protects_others(earlier.spec, spec):
-                raise Refused("import.spec-changed", dataset=spec.dataset_id)
-            return _import_copy(enclave, order, spec, source, sha256, _next_version(earlier, sha256))
-    finally:
-        os.close(source)
+    with enclave.importing, open_source(descriptor, order.format, enclave.limits) as source:
+        earlier = enclave.holdings.last_imported(spec.dataset_id)
+        if earlier is not None and _protects_others(earlier.spec, spec):
+            raise Refused("import.spec-changed", dataset=spec.dataset_id)
+        task = Intake(spec=spec, format=order.format, header=order.header)
+        with _memory("duplicates") as duplicates:
+            draft, reading = _read(enclave, task, source, duplicates, None)
+            if reading.answer.again:
+                enclave.store.discard(draft)
+                seal_memory(duplicates)
+                draft, again = _read(enclave, task, source, duplicates, duplicates)
+                if again.sha256 != reading.sha256 or again.answer.again:
+                    enclave.store.discard(draft)
+                    raise Refused("import.changed")
+                reading = again
+        return _publish(enclave, spec, draft, reading, _next_version(earlier, reading.sha256))
 
 
 def _protects_others(earlier: DatasetSpec, spec: DatasetSpec) -> bool:
@@ -47,35 +60,45 @@ def _next_version(earlier: HeldVersion | None, sha256: str) -> str:
     return f"v{number}-{sha256[:12]}"
 
 
-def _import_copy(
-    enclave: Enclave, order: ImportData, spec: DatasetSpec, source: int, sha256: str, version: str
-) -> ImportReport:
-    stage, draft = enclave.store.stage(), enclave.store.draft(spec.dataset_id)
+@contextmanager
+def _memory(name: str) -> Iterator[int]:
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        task = Intake(spec=spec, format=order.format, header=order.header)
-        answer = enclave.work(task, [source, stage, draft.descriptor], enclave.limits.import_profile)
-        if isinstance(answer, Declined):
-            raise Refused(answer.rule, **answer.facts)
-        if not isinstance(answer, IntakeAnswer):
-            raise Failed("job.answer")
-        report = _report(spec, version, sha256, answer)
-        _check(spec, answer, report)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(
+    enclave: Enclave, task: Intake, source: Source, duplicates: int, left_out: int | None
+) -> tuple[Draft, Reading]:
+    """One reading into a draft of its own; nothing is left of one that is refused."""
+    draft = enclave.store.draft(task.spec.dataset_id, task.columns)
+    try:
+        reading = read_through(enclave, task, source, draft, duplicates, left_out)
+        _check(task.spec, reading.answer)
+    except BaseException:
+        enclave.store.discard(draft)
+        raise
+    return draft, reading
+
+
+def _publish(enclave: Enclave, spec: DatasetSpec, draft: Draft, reading: Reading, version: str) -> ImportReport:
+    try:
         file = enclave.store.publish(draft, spec.dataset_id, version)
         at = enclave.now().isoformat()
-        enclave.holdings.add(HeldVersion(spec.dataset_id, version, file, answer.accepted, spec, at))
-        return report
+        enclave.holdings.add(HeldVersion(spec.dataset_id, version, file, reading.answer.accepted, spec, at))
     finally:
-        os.close(stage)
-        os.close(draft.descriptor)
         enclave.store.discard(draft)
+    return _report(spec, version, reading.sha256, reading.answer)
 
 
-def _check(spec: DatasetSpec, answer: IntakeAnswer, report: ImportReport) -> None:
+def _check(spec: DatasetSpec, answer: IntakeAnswer) -> None:
     rows = answer.accepted + answer.rejected
     if rows == 0:
         raise Refused("import.empty", dataset=spec.dataset_id)
     if answer.rejected * 1000 > spec.max_rejected_permille * rows:
-        first = report.rejections[0]
+        first = answer.rejections[0]
         raise Refused(
             "import.rejected",
             rejected=answer.rejected,

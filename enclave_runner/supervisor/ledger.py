@@ -23,6 +23,8 @@ from enclave_runner.contract.wire import GrantReading, Reading, Settlement
 from enclave_runner.supervisor.database import Database
 
 RECEIPT_ORIGIN = "yunei.enclave/receipts"
+# Stands for every entity set that a restored ledger has not met yet.
+UNKNOWN = "*"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tickets(
@@ -34,6 +36,8 @@ CREATE TABLE IF NOT EXISTS losses(
 CREATE TABLE IF NOT EXISTS receipts(
     sequence INTEGER PRIMARY KEY, ticket_id TEXT UNIQUE NOT NULL REFERENCES tickets, signed BLOB NOT NULL, release BLOB,
     checkpoint TEXT NOT NULL, frontier BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS restorations(
+    number INTEGER PRIMARY KEY, signed BLOB NOT NULL, not_before TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS clock(one INTEGER PRIMARY KEY CHECK (one = 1), latest TEXT NOT NULL);
 CREATE TRIGGER IF NOT EXISTS losses_keep BEFORE DELETE ON losses BEGIN SELECT RAISE(ABORT, 'the odometer only grows');
     END;
@@ -41,6 +45,10 @@ CREATE TRIGGER IF NOT EXISTS losses_fixed BEFORE UPDATE ON losses BEGIN SELECT R
     grows'); END;
 CREATE TRIGGER IF NOT EXISTS receipts_keep BEFORE DELETE ON receipts BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS receipts_fixed BEFORE UPDATE ON receipts BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER IF NOT EXISTS restorations_keep BEFORE DELETE ON restorations BEGIN SELECT RAISE(ABORT, 'append only');
+    END;
+CREATE TRIGGER IF NOT EXISTS restorations_fixed BEFORE UPDATE ON restorations BEGIN SELECT RAISE(ABORT, 'append only');
+    END;
 CREATE TRIGGER IF NOT EXISTS tickets_keep BEFORE DELETE ON tickets BEGIN SELECT RAISE(ABORT, 'nonces are kept'); END;
 """
 
@@ -80,6 +88,7 @@ class Ledger:
             if uses > grant.max_uses:
                 raise Refused("grant.uses", max=grant.max_uses)
             for loss in losses:
+                self._count_unknown(connection, loss.entity_set)
                 self._check_loss(connection, grant, loss)
                 connection.execute(
                     "INSERT INTO losses VALUES (?, ?, ?, ?)",
@@ -109,6 +118,14 @@ class Ledger:
         left = self._lifetime(loss.entity_set) - self._spent(connection, loss.entity_set)
         if loss.pico_rho > left:
             raise Refused("odometer.spent", entity_set=loss.entity_set, asked=_rho(loss.pico_rho), left=_rho(left))
+
+    def _count_unknown(self, connection: sqlite3.Connection, entity_set: str) -> None:
+        """An entity set that is met for the first time after a restore may have been spent before it."""
+        connection.execute(
+            "INSERT INTO losses SELECT ticket_id, grant_id, ?, pico_rho FROM losses WHERE entity_set = ? "
+            "AND NOT EXISTS (SELECT 1 FROM losses known WHERE known.entity_set = ?)",
+            (entity_set, UNKNOWN, entity_set),
+        )
 
     def _spent(self, connection: sqlite3.Connection, entity_set: str, grant_id: str | None = None) -> int:
         sql = "SELECT coalesce(sum(pico_rho), 0) FROM losses WHERE entity_set = ?"
@@ -143,10 +160,13 @@ class Ledger:
     def _append(
         self, connection: sqlite3.Connection, ticket_id: str, make: Callable[[int], Receipt], release: bytes | None
     ) -> Settlement:
-        row = connection.execute("SELECT frontier FROM receipts ORDER BY sequence DESC LIMIT 1").fetchone()
-        frontier = decode(row[0], Frontier) if row else Frontier()
-        signed = seal(make(frontier.size), PURPOSE, self._signer)
-        sequence, frontier = frontier.size, frontier.append(encode(signed))
+        before = newest_frontier(connection)
+        return self._enter(connection, before, ticket_id, seal(make(before.size), PURPOSE, self._signer), release)
+
+    def _enter(
+        self, connection: sqlite3.Connection, before: Frontier, ticket_id: str, signed: Signed, release: bytes | None
+    ) -> Settlement:
+        sequence, frontier = before.size, before.append(encode(signed))
         note = self._note(frontier)
         connection.execute(
             "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?)",
@@ -174,6 +194,29 @@ class Ledger:
             row = connection.execute("SELECT checkpoint FROM receipts ORDER BY sequence DESC LIMIT 1").fetchone()
         return row[0] if row else self._note(Frontier())
 
+    def contains(self, checkpoint: Checkpoint) -> bool:
+        """Whether the log is at least as long as that checkpoint and had its root at its size."""
+        with self._database.transaction() as connection:
+            return _root_at(connection, checkpoint.size) == checkpoint.root
+
+    def head(self) -> Checkpoint:
+        """How many receipts the log has, and its root."""
+        with self._database.transaction() as connection:
+            frontier = newest_frontier(connection)
+        return Checkpoint(origin=RECEIPT_ORIGIN, size=frontier.size, root=frontier.root)
+
+    def not_before(self) -> datetime | None:
+        """Tickets issued earlier are void; None when nothing was ever restored here."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT not_before FROM restorations ORDER BY number DESC LIMIT 1").fetchone()
+        return datetime.fromisoformat(row[0]) if row else None
+
+    def restorations(self) -> tuple[Signed, ...]:
+        """The signed statement of every restore, oldest first."""
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT signed FROM restorations ORDER BY number").fetchall()
+        return tuple(decode(row[0], Signed) for row in rows)
+
     def receipts(self, since: int, limit: int) -> tuple[Signed, ...]:
         """Signed receipts from that index on."""
         with self._database.transaction() as connection:
@@ -181,6 +224,12 @@ class Ledger:
                 "SELECT signed FROM receipts WHERE sequence >= ? ORDER BY sequence LIMIT ?", (since, limit)
             ).fetchall()
         return tuple(decode(row[0], Signed) for row in rows)
+
+    def latest_issue(self) -> datetime | None:
+        """The issue of the newest accepted ticket."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT latest FROM clock").fetchone()
+        return datetime.fromisoformat(row[0]) if row else None
 
     def open_tickets(self) -> tuple[tuple[Signed, tuple[PrivacyLoss, ...]], ...]:
         """Tickets that a crash left open, with what they reserved."""
@@ -202,7 +251,9 @@ class Ledger:
             rows = connection.execute(
                 "SELECT l.entity_set, coalesce(sum(l.pico_rho) FILTER (WHERE t.state <> 'open'), 0), "
                 "coalesce(sum(l.pico_rho) FILTER (WHERE t.state = 'open'), 0) "
-                "FROM losses l JOIN tickets t USING (ticket_id) GROUP BY l.entity_set ORDER BY l.entity_set"
+                "FROM losses l JOIN tickets t USING (ticket_id) WHERE l.entity_set <> ? "
+                "GROUP BY l.entity_set ORDER BY l.entity_set",
+                (UNKNOWN,),
             ).fetchall()
         return tuple(
             Reading(entity_set=name, spent=spent, reserved=reserved, lifetime=self._lifetime(name))
@@ -213,7 +264,8 @@ class Ledger:
         """Uses and losses of every grant that was ever used."""
         with self._database.transaction() as connection:
             uses = connection.execute(
-                "SELECT grant_id, count(*) FROM tickets WHERE state <> 'refused' GROUP BY grant_id ORDER BY grant_id"
+                "SELECT grant_id, count(*) FROM tickets WHERE state NOT IN ('refused', 'restored') "
+                "GROUP BY grant_id ORDER BY grant_id"
             ).fetchall()
             rows = connection.execute(
                 "SELECT grant_id, entity_set, sum(pico_rho) FROM losses GROUP BY grant_id, entity_set ORDER BY 1, 2"
@@ -228,6 +280,20 @@ class Ledger:
             )
             for grant_id, count in uses
         )
+
+
+def newest_frontier(connection: sqlite3.Connection) -> Frontier:
+    """The right edge of the receipt log as it stands."""
+    row = connection.execute("SELECT frontier FROM receipts ORDER BY sequence DESC LIMIT 1").fetchone()
+    return decode(row[0], Frontier) if row else Frontier()
+
+
+def _root_at(connection: sqlite3.Connection, size: int) -> bytes | None:
+    """The log's root when it had that many receipts; None when it never had as many."""
+    if size == 0:
+        return Frontier().root
+    row = connection.execute("SELECT frontier FROM receipts WHERE sequence = ?", (size - 1,)).fetchone()
+    return decode(row[0], Frontier).root if row else None
 
 
 def utc_now() -> datetime:

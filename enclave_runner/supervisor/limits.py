@@ -11,6 +11,8 @@ from enclave_runner.contract.privacy import number, to_pico_rho
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.jail.profile import JailProfile
 
+IMPORT_SCRATCH_MB = 2048  # where the digests of the keys go that a large import cannot hold
+
 
 class Limits(Value, frozen=True):
     """Caps that no ticket can lift. ρ in units of 10⁻¹²."""
@@ -23,11 +25,18 @@ class Limits(Value, frozen=True):
     max_aggregates: int
     model_bytes: int
     import_bytes: int
+    parquet_bytes: int
     ticket_seconds: int
+    first_release_ms: int
     job_profile: JailProfile
     extract_profile: JailProfile
     parse_profile: JailProfile
     import_profile: JailProfile
+
+    @property
+    def first_release(self) -> float:
+        """The first step of the release schedule, in seconds."""
+        return self.first_release_ms / 1000
 
     def lifetime(self, entity_set: str) -> int:
         """The lifetime ρ·10¹² of one entity set."""
@@ -58,16 +67,28 @@ def _limits(table: dict[str, Any]) -> Limits:
         max_aggregates=int(table["query"]["max_aggregates"]),
         model_bytes=int(table["model"]["max_bytes"]),
         import_bytes=int(table["import"]["max_bytes"]),
+        parquet_bytes=int(table["import"]["parquet_mb"]) << 20,
         ticket_seconds=int(table["ticket"]["max_life_seconds"]),
+        first_release_ms=_positive(table["egress"]["first_release_ms"]),
         job_profile=JailProfile(memory_mb=memory, wall_seconds=int(jail["wall_seconds"])),
         parse_profile=JailProfile(memory_mb=memory, wall_seconds=int(jail["parse_wall_seconds"])),
         extract_profile=JailProfile(
-            memory_mb=memory, wall_seconds=int(jail["wall_seconds"]), file_mb=int(jail["extract_mb"])
+            memory_mb=memory,
+            wall_seconds=int(jail["wall_seconds"]),
+            file_mb=int(jail["extract_mb"]),
+            scratch_mb=int(jail["extract_mb"]),
         ),
         import_profile=JailProfile(
             memory_mb=memory,
             wall_seconds=int(jail["import_wall_seconds"]),
             cpu_seconds=2 * int(jail["import_wall_seconds"]),
-            file_mb=int(table["import"]["max_bytes"]) >> 20,
+            file_mb=IMPORT_SCRATCH_MB,
+            scratch_mb=IMPORT_SCRATCH_MB,
         ),
     )
+
+
+def _positive(value: Any) -> int:
+    if int(value) <= 0:
+        raise ValueError("a step of the schedule takes time")
+    return int(value)

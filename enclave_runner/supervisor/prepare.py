@@ -14,7 +14,16 @@ from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
 from enclave_runner.contract.ticket import Charge
 from enclave_runner.egress.table import share_of
 from enclave_runner.jail.launcher import MemoryFile
-from enclave_runner.kinds.tasks import Declined, ParsedFeatures, ParsedTable, Parsing, Trial
+from enclave_runner.kinds.tasks import (
+    Declined,
+    Done,
+    ParsedFeatures,
+    ParsedTable,
+    Parsing,
+    Rehearsal,
+    TaskAnswer,
+    Trial,
+)
 from enclave_runner.plan.bind import (
     ORDERED,
     BoundFeatures,
@@ -24,6 +33,7 @@ from enclave_runner.plan.bind import (
     granted_column,
     typed_constant,
 )
+from enclave_runner.plan.render import render_features, render_table
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.holdings import HeldVersion
 
@@ -88,6 +98,8 @@ def prepare_query(enclave: Enclave, grant: Grant, job: QueryJob) -> PreparedQuer
         raise Refused("sql.aggregates", max=enclave.limits.max_aggregates)
     held, scope = granted_dataset(enclave, grant, plan.dataset_id)
     bound = bind_table(plan, held.spec, scope, enclave.limits.max_cells)
+    held.require(bound.columns, with_key=not held.spec.unique)
+    _rehearse(enclave, _rehearsal(render_table(bound), bound, held.spec))
     spent = share_of(job.budget, len(bound.aggregates)) * len(bound.aggregates)
     return PreparedQuery(held, job, bound, (PrivacyLoss(entity_set=bound.entity_set, pico_rho=spent),))
 
@@ -107,12 +119,20 @@ def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> PreparedF
     plan = _parse(enclave, Parsing(sql=job.sql, features=True), ParsedFeatures).plan
     held, scope = granted_dataset(enclave, grant, plan.dataset_id)
     bound = bind_features(plan, held.spec, scope)
+    held.require(bound.columns, with_key=not held.spec.unique)
     losses = (PrivacyLoss(entity_set=bound.entity_set, pico_rho=share_of(job.budget, 1)),)
     return PreparedFeatures(held, bound, losses)
 
 
 def _parse(enclave: Enclave, task: Parsing, kind: type[P]) -> P:
-    """Reading the text touches no data, so its refusals may say all: `sql.…` with a position, `sql.slow`."""
+    answer = _without_data(enclave, task)
+    if not isinstance(answer, kind):
+        raise Failed("job.answer")
+    return answer
+
+
+def _without_data(enclave: Enclave, task: Parsing | Rehearsal) -> TaskAnswer:
+    """The text alone is at work, so its refusals may say all: `sql.…` with a position, `sql.engine`, `sql.slow`."""
     try:
         answer = enclave.work(task, [], enclave.limits.parse_profile)
     except Failed as failed:
@@ -121,9 +141,18 @@ def _parse(enclave: Enclave, task: Parsing, kind: type[P]) -> P:
         raise
     if isinstance(answer, Declined):
         raise Refused(answer.rule, **answer.facts)
-    if not isinstance(answer, kind):
-        raise Failed("job.answer")
     return answer
+
+
+def _rehearsal(sql: str, plan: BoundTable | BoundFeatures, spec: DatasetSpec) -> Rehearsal:
+    types = {column.name: column.type for column in spec.columns}
+    return Rehearsal(sql=sql, columns=tuple((name, types[name]) for name in plan.columns))
+
+
+def _rehearse(enclave: Enclave, task: Rehearsal) -> None:
+    """Over no rows at all, before anything is spent: what the engine cannot run is told here in its own words."""
+    if not isinstance(_without_data(enclave, task), Done):
+        raise Failed("job.answer")
 
 
 def _prepare_model(enclave: Enclave, grant: Grant, job: ModelJob, model: bytes | None) -> PreparedModel:
@@ -131,7 +160,12 @@ def _prepare_model(enclave: Enclave, grant: Grant, job: ModelJob, model: bytes |
     if model is None or digest(model) != job.model_sha256:
         raise Refused("model.digest")
     with MemoryFile(model) as file:
-        answer = enclave.work(Trial(features=features.plan.features, output=job.output), [file.descriptor])
+        trial = Trial(
+            rehearsal=_rehearsal(render_features(features.plan), features.plan, features.held.spec),
+            features=features.plan.features,
+            output=job.output,
+        )
+        answer = enclave.work(trial, [file.descriptor])
     if isinstance(answer, Declined):
         raise Refused(answer.rule, **answer.facts)
     return PreparedModel(features.held, job, features.plan, features.losses, model)
@@ -143,6 +177,7 @@ def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attach
     if spec.column(job.attribute) is None:
         raise Refused("verification.attribute", column=job.attribute)
     column = granted_column(job.attribute, 1, spec, scope)
+    held.require((job.attribute,), with_key=True)
     if attached is None:
         raise Refused("ticket.input")
     question = decode(attached, Question)

@@ -8,12 +8,15 @@ from enclave_runner.contract.job import ModelJob, QueryJob
 from enclave_runner.contract.signing import unseal
 from enclave_runner.contract.wire import AskQuote, Quote
 from enclave_runner.egress.table import expected_measures, histogram_measure
+from enclave_runner.supervisor.continuity import check_seen
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.prepare import granted_dataset, prepare_features, prepare_query
 
 
 def quote_job(enclave: Enclave, ask: AskQuote) -> Quote:
-    """The quote. Raises Refused where running the job would be refused for its plan, grant scope or caps."""
+    """The quote. Raises Refused where running the job would be refused for its plan, grant scope or caps, and
+    `enclave.rolled-back`."""
+    check_seen(enclave.ledger, enclave.key.public_key, ask.receipts_seen)
     grant = unseal(ask.grant, PURPOSE, enclave.trust.officers, Grant)
     if ask.job.mode not in grant.modes:
         raise Refused("grant.mode", mode=ask.job.mode.value)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
-from datetime import datetime
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, decode, digest, encode
 from enclave_runner.contract.errors import Failed, Refused
@@ -24,10 +25,12 @@ from enclave_runner.contract.signing import Signed, unseal
 from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.wire import Settlement
+from enclave_runner.supervisor.continuity import check_seen
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.execute import execute
 from enclave_runner.supervisor.holdings import HeldVersion
 from enclave_runner.supervisor.prepare import Prepared, check_charge, check_model_size, prepare
+from enclave_runner.supervisor.schedule import due
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,18 @@ class Order:
     signed: Signed
     ticket: Ticket
     grant: Grant
+    began: float = field(default_factory=time.monotonic)
 
 
 def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None) -> Settlement:
     """Run a ticket once.
 
     Raises:
-        Refused: `signature.invalid`, `wire.malformed` or `ticket.replayed`; any later refusal is a receipt.
+        Refused: `signature.invalid`, `wire.malformed`, `checkpoint.invalid`, `ticket.replayed`; `enclave.rolled-back`,
+            for a log that has forgotten something signs no receipt. Any later refusal is a receipt.
     """
     order = _verify(enclave, signed)
+    check_seen(enclave.ledger, enclave.key.public_key, order.ticket.receipts_seen)
     now = enclave.now()
     try:
         enclave.require_zygote()
@@ -74,6 +80,9 @@ def _admit(enclave: Enclave, order: Order, descriptor: int | None, now: datetime
     ticket, grant = order.ticket, order.grant
     if ticket.policy_sha256 != enclave.pack.sha256:
         raise Refused("ticket.policy")
+    not_before = enclave.ledger.not_before()
+    if not_before is not None and ticket.issued_at < not_before:
+        raise Refused("ticket.voided", since=not_before.isoformat())
     if (ticket.expires_at - ticket.issued_at).total_seconds() > enclave.limits.ticket_seconds:
         raise Refused("ticket.life", max=enclave.limits.ticket_seconds)
     if not ticket.issued_at <= now < ticket.expires_at:
@@ -188,5 +197,12 @@ def receipt_of(
         measurement=enclave.measurement,
         audit_size=ticket.audit_size,
         audit_root=ticket.audit_root,
-        finished_at=enclave.clock().replace(microsecond=0),
+        finished_at=_finished_at(enclave, order),
     )
+
+
+def _finished_at(enclave: Enclave, order: Order) -> datetime:
+    """The second in which the schedule lets the answer go: the one in which the job ended would tell more."""
+    elapsed = time.monotonic() - order.began
+    wait = timedelta(seconds=due(elapsed, enclave.limits.first_release) - elapsed)
+    return (enclave.clock() + wait).replace(microsecond=0)

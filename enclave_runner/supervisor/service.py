@@ -16,12 +16,14 @@ from pathlib import Path
 
 from enclave_runner.contract import wire
 from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.supervisor.attestation import attest
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.intake import import_data
 from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN
 from enclave_runner.supervisor.prepare import canonical_key
 from enclave_runner.supervisor.quote import quote_job
 from enclave_runner.supervisor.run import run_ticket
+from enclave_runner.supervisor.schedule import wait_until_due
 
 # Far more conversations than cores: one that waits for its caller must not keep others from the door.
 WORKERS = 32
@@ -109,8 +111,7 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
         case wire.Hello():
             return _identity(enclave)
         case wire.RunJob():
-            with enclave.jobs:
-                return run_ticket(enclave, request.ticket, descriptor)
+            return _run(enclave, request, descriptor)
         case wire.ImportData():
             if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Refused("import.format")  # a pipe could keep us waiting for ever
@@ -126,9 +127,24 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
             return wire.Odometer(readings=enclave.ledger.readings(), grants=enclave.ledger.grant_readings())
         case wire.AskLog():
             receipts = enclave.ledger.receipts(min(max(request.since, 0), MAX_SEQUENCE), LOG_PAGE)
-            return wire.ReceiptLog(receipts=receipts, checkpoint=enclave.ledger.checkpoint())
+            return wire.ReceiptLog(
+                receipts=receipts,
+                checkpoint=enclave.ledger.checkpoint(),
+                restorations=enclave.ledger.restorations(),
+            )
+        case wire.AskAttestation():
+            return wire.AttestationReply(attestation=attest(enclave, request))
         case wire.AskHoldings():
             return wire.Holdings(items=enclave.holdings.listed())
+
+
+def _run(enclave: Enclave, request: wire.RunJob, descriptor: int | None) -> wire.Settlement:
+    """One ticket, answered on schedule: the receipt is durable before, and the place for the next job is free."""
+    began = time.monotonic()
+    with enclave.jobs:
+        settlement = run_ticket(enclave, request.ticket, descriptor)
+    wait_until_due(began, enclave.limits.first_release)
+    return settlement
 
 
 def _pseudonym_in(enclave: Enclave, request: wire.AskPseudonym) -> str:

@@ -14,7 +14,7 @@ from sandbox.api.problem import MEDIA_TYPE, TITLES, Problem
 REF = "#/components/schemas/{name}"
 SCHEMAS = "x-schemas"  # carried by each operation until `describe` gathers them
 # Whatever an endpoint does, these may come back. The rulebook's statuses are a subset (a test holds this).
-PROBLEMS = (400, 401, 403, 404, 409, 413, 415, 422, 500, 503)
+PROBLEMS = (400, 401, 403, 404, 409, 410, 413, 415, 422, 500, 503)
 PUBLIC_PROBLEMS = (413, 422, 500, 503)
 FILE = {"type": "string", "format": "binary"}
 REPLAYED = {

@@ -35,6 +35,7 @@ TITLES = {
     404: ("没有这一资源", "Not Found"),
     405: ("不支持的方法", "Method Not Allowed"),
     409: ("与现状冲突", "Conflict"),
+    410: ("已删除", "Gone"),
     413: ("请求体过大", "Content Too Large"),
     415: ("不支持的媒体类型", "Unsupported Media Type"),
     422: ("内容不合要求", "Unprocessable Content"),

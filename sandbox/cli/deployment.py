@@ -14,10 +14,12 @@ import typer
 
 from enclave_runner.contract.codec import encode
 from enclave_runner.contract.errors import Failed
-from enclave_runner.contract.signing import KeyFile
+from enclave_runner.contract.signing import Algorithm, KeyFile
 from enclave_runner.contract.trust import Trust
 from enclave_runner.contract.wire import Hello, Identity
-from sandbox.cli.session import EXIT_FAILED, EXIT_OK, Session
+from sandbox.cli import attestation, enclave_keys
+from sandbox.cli.doctor import print_examination
+from sandbox.cli.session import EXIT_OK, Session
 from sandbox.domain.party import Party, Role
 from sandbox.settings import Home, pack_folder
 from sandbox.workflow.enclave import start_enclave
@@ -26,6 +28,8 @@ from sandbox.workflow.office import create_office
 BUREAU_NAME = "示例市数据局"
 BUREAU_CODE = "11590100MA08HREU5J"  # of the pilot city, whose region code was never issued
 enclave_app = typer.Typer(help="隔离域 / The enclave", no_args_is_help=True)
+enclave_keys.add_commands(enclave_app)
+attestation.add_commands(enclave_app)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -44,31 +48,50 @@ def init(
     officer_key: Annotated[
         Path | None, typer.Option(help="授权官密钥（不存在则新建）/ the officer's key file, made if missing")
     ] = None,
+    algorithm: Annotated[
+        Algorithm, typer.Option(help="新密钥的签名算法（sm2 需 gm 扩展）/ of the new keys; sm2 needs the extra gm")
+    ] = Algorithm.ED25519,
+    suite: enclave_keys.SuiteOption = enclave_keys.SuiteName.AES_256_GCM,
+    kms: enclave_keys.KmsOption = enclave_keys.KmsName.FILE,
+    pkcs11_module: enclave_keys.ModuleOption = None,
+    pkcs11_token: enclave_keys.TokenOption = None,
+    pkcs11_pin_file: enclave_keys.PinFileOption = None,
 ) -> None:
     """Make a deployment."""
     session: Session = context.obj
     bureau = Party(party_id="bureau", name=name, role=Role.BUREAU, credit_code=credit_code)
-    identity = create_deployment(session.home, bureau, officer_key or session.home.officer_key)
+    at_rest = enclave_keys.init_options(suite, kms, pkcs11_module, pkcs11_token, pkcs11_pin_file)
+    officer = officer_key or session.home.officer_key
+    identity = create_deployment(session.home, bureau, officer, at_rest, algorithm)
     document = {
         "home": str(session.home.folder),
         "enclave_key": identity.key.key_id,
         "policy_sha256": identity.policy_sha256,
-        "assurance": identity.measurement.assurance,
+        "assurance": identity.measurement.assurance.value,
     }
     session.table(document, "部署 / deployment", ("item", "value"), list(document.items()))
 
 
-def create_deployment(home: Home, bureau: Party, officer_key: Path) -> Identity:
+def create_deployment(
+    home: Home,
+    bureau: Party,
+    officer_key: Path,
+    at_rest: tuple[str, ...] = (),
+    algorithm: Algorithm = Algorithm.ED25519,
+) -> Identity:
     """Keys, the enclave's home, the control plane's database; nothing when any part fails to start.
+
+    `at_rest` are the enclave's options for keys at rest, `algorithm` is that of the keys made here.
 
     Raises:
         Failed: `home.exists`, `home.folder`, `key.…`, or what the enclave says.
     """
     _claim(home)
     try:
-        officer = _officer(officer_key)
-        trust = Trust(control=(KeyFile.create(home.control_key).public_key,), officers=(officer.public_key,))
-        _init_enclave(home, trust)
+        officer = _officer(officer_key, algorithm)
+        control = KeyFile.create(home.control_key, algorithm)
+        trust = Trust(control=(control.public_key,), officers=(officer.public_key,))
+        _init_enclave(home, trust, (*at_rest, "--algorithm", algorithm.value))
         with start_enclave(home) as enclave:
             identity = enclave.door.call(Hello())
             if not isinstance(identity, Identity):
@@ -95,12 +118,12 @@ def _claim(home: Home) -> None:
         raise Failed("home.folder") from None
 
 
-def _officer(path: Path) -> KeyFile:
+def _officer(path: Path, algorithm: Algorithm) -> KeyFile:
     """The officer's own key, or a new one in its place."""
     if path.exists():
         return KeyFile.load(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return KeyFile.create(path)
+    return KeyFile.create(path, algorithm)
 
 
 def _discard(home: Home) -> None:
@@ -109,13 +132,14 @@ def _discard(home: Home) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _init_enclave(home: Home, trust: Trust) -> None:
+def _init_enclave(home: Home, trust: Trust, options: tuple[str, ...]) -> None:
     command = [sys.executable, "-P", "-m", "enclave_runner", "init", "--home", str(home.enclave)]
     done = subprocess.run(  # noqa: S603 - our own program, no shell
-        [*command, "--policies", str(pack_folder())], input=encode(trust), capture_output=True, check=False
+        [*command, "--policies", str(pack_folder()), *options], input=encode(trust), capture_output=True, check=False
     )
     if done.returncode != 0:
-        raise Failed("enclave.init")
+        code = enclave_keys.last_words(done.stderr)
+        raise Failed(code if code.startswith("kms.") else "enclave.init")
 
 
 def serve_api(
@@ -138,7 +162,7 @@ def serve_api(
 
 @enclave_app.command(help="在真实隔离环境内尝试逃逸 / Try to escape from the real jail")
 def doctor(context: typer.Context) -> None:
-    """Run every escape probe; exit code 4 when one went through."""
+    """Run every escape probe; exit code 3 when this host cannot build the jail, 4 when an escape went through."""
     session: Session = context.obj
     done = subprocess.run(
         [sys.executable, "-P", "-m", "enclave_runner", "doctor", "--json"], capture_output=True, text=True, check=False
@@ -146,6 +170,5 @@ def doctor(context: typer.Context) -> None:
     if not done.stdout:
         raise Failed("jail.absent")
     report = json.loads(done.stdout)
-    rows = [(probe["outcome"], probe["name"]) for probe in report["probes"]]
-    session.table(report, "隔离自检 / jail self-test", ("outcome", "probe"), rows)
-    raise typer.Exit(EXIT_OK if report["ok"] else EXIT_FAILED)
+    session.show(report, lambda console: print_examination(console, report))
+    raise typer.Exit(EXIT_OK if report["ok"] else done.returncode)

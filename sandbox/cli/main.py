@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from enclave_runner.contract.errors import Failed, Refused
 from sandbox.cli import (
     audit,
+    backup,
     consents,
     datasets,
     demo,
@@ -63,6 +64,7 @@ def options(
 
 
 deployment.add_commands(app)
+backup.add_commands(app)
 demo.add_commands(app)
 jobs.add_commands(app)
 money.add_commands(app)

@@ -22,7 +22,7 @@ from rich.text import Text
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.rulebook import PolicyPack, Refusal
 from sandbox.settings import Home, default_home, pack_folder
-from sandbox.workflow.enclave import start_enclave
+from sandbox.workflow.enclave import SocketDoor, start_enclave
 from sandbox.workflow.office import Actor, Office, local_actor, open_as_found, open_office, read_bureau_trust
 from sandbox.workflow.recover import recover_beside_others
 
@@ -90,6 +90,20 @@ class Session:
                 yield office
             finally:
                 office.engine.dispose()
+
+    @contextmanager
+    def office_found(self) -> Iterator[Office]:
+        """The control plane alone, as it was found; no enclave is started or asked.
+
+        Raises:
+            Failed: `home.missing`, `home.incomplete`, or why the control plane does not open.
+        """
+        self._check_whole()
+        office = open_as_found(self.home, SocketDoor(self.home.enclave))
+        try:
+            yield office
+        finally:
+            office.engine.dispose()
 
     def _check_whole(self) -> None:
         read_bureau_trust(self.home)
@@ -164,12 +178,37 @@ ADVICE = {
     "job.failed": "nothing was released; what was reserved stays spent; quote the fault id to the bureau",
     "home.unreadable": "the enclave's folder is missing or incomplete: restore it from a backup of this deployment",
     "enclave.absent": "the enclave did not start; run: yunei enclave doctor",
+    "kms.unreadable": "the enclave's kms.json is missing or damaged: restore it from a backup of this deployment",
+    "kms.key-missing": "the key-encryption key is gone: restore the enclave's kek folder, or connect its token",
+    "kms.permissions": "key and PIN files must be readable by their owner only: chmod 600",
+    "kms.pin": "the PIN file is missing, or the token refuses its PIN; check it before the token locks itself",
+    "kms.token-absent": "the PKCS#11 token does not answer; check its library, its label and that it is connected",
+    "kms.library-absent": "install the extra: pip install 'yunei[hsm]'",
+    "rawdata.damaged": "raw data were altered on disk: restore them from a backup, or drop and import them again",
     "jail.absent": "this host cannot build the jail; allow user namespaces (user.max_user_namespaces > 0)",
     "jail.open": "the jail does not hold on this host, so nothing runs; run: yunei enclave doctor",
-    "key.unreadable": "the key file is missing or no Ed25519 key; name it with --officer-key",
+    "key.unreadable": "the key file is missing or no Ed25519 or SM2 key; name it with --officer-key",
+    "key.sm2": "SM2 needs an extra: pip install 'yunei[gm]'",
+    "quote.support": "checking a TEE quote needs an extra: pip install 'yunei[tee]'",
+    "attest.bytecode": "a cached .pyc is not what its source compiles to: delete every __pycache__ of the runner",
+    "attest.packages": "a library is missing, or another copy of it would be imported: look at PYTHONPATH, reinstall",
+    "enclave.expect": "check the folder of the policy pack; computing needs the enclave's libraries installed here",
     "key.permissions": "a key file must be readable by its owner only: chmod 600",
     "file.unreadable": "check the file's name and that you may read it",
     "file.unwritable": "check that the folder exists and that you may write there; nothing was written",
+    "backup.exists": "a file of that name exists; name another one, backups are never written over",
+    "backup.unwritable": "check that the folder exists, that you may write there and that its disk is not full",
+    "backup.busy": "another backup writes this file at this moment",
+    "backup.changed": "keys of the enclave were replaced during the backup: back up again",
+    "backup.key": "this backup was made for another key; name the private half of the right one with --key",
+    "backup.damaged": "the file is no whole backup: it was changed or cut off; take another copy",
+    "backup.parts": "the file's parts are of different backups; take another copy",
+    "backup.format": "the backup was made by a newer version of this program",
+    "ledger.damaged": "the ledger in this backup was edited before it was made; take an older backup",
+    "workspace.busy": "another backup or restore works here at this moment",
+    "workspace.unwritable": "check that you may write beside the home and that the disk is not full",
+    "restore.unwritable": "check that you may write beside the home and that the disk is not full",
+    "enclave.other": "another enclave answers in this home: put the right home back, or restore it from a backup",
     "cli.unexpected": "this is a defect of the program; report the exception's name, printed on standard error",
 }
 

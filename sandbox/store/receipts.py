@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
 from enclave_runner.contract.codec import decode, encode
+from enclave_runner.contract.evidence import Exchange
 from enclave_runner.contract.receipt import Receipt
 from enclave_runner.contract.signing import Signed
 from sandbox.store import schema
 
 RECEIPTS, RELEASES, LINES = schema.receipts, schema.releases, schema.invoice_lines
+TICKETS = schema.tickets
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,23 @@ def listed(connection: Connection) -> tuple[StoredReceipt, ...]:
     """Every receipt in the order of the enclave's log."""
     query = select(RECEIPTS.c.doc).order_by(RECEIPTS.c.sequence)
     return tuple(_stored(doc) for doc in connection.execute(query).scalars())
+
+
+def newest_checkpoint(connection: Connection) -> str | None:
+    """The checkpoint that came with the newest receipt of the enclave's log; None before any."""
+    query = select(RECEIPTS.c.checkpoint).order_by(RECEIPTS.c.sequence.desc()).limit(1)
+    note = connection.execute(query).scalar_one_or_none()
+    return None if note is None else note.decode()
+
+
+def exchanges(connection: Connection) -> Iterator[Exchange]:
+    """Every settled ticket with its receipt and release, in the order of the enclave's log."""
+    joined = RECEIPTS.join(TICKETS, TICKETS.c.ticket_id == RECEIPTS.c.ticket_id).outerjoin(
+        RELEASES, RELEASES.c.receipt_id == RECEIPTS.c.receipt_id
+    )
+    query = select(TICKETS.c.doc.label("ticket"), RECEIPTS.c.doc, RELEASES.c.content).select_from(joined)
+    for row in connection.execute(query.order_by(RECEIPTS.c.sequence)):
+        yield Exchange(ticket=decode(row.ticket, Signed), receipt=decode(row.doc, Signed), release=row.content)
 
 
 def on_invoice(connection: Connection, invoice_id: str) -> tuple[Receipt, ...]:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from enclave_runner.contract.codec import decode, digest, encode
 from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.evidence import RESTORATION, Restoration
 from enclave_runner.contract.merkle import Frontier, open_checkpoint
 from enclave_runner.contract.receipt import PURPOSE, Receipt
 from enclave_runner.contract.signing import PublicKey, Signed, unseal
@@ -69,6 +70,7 @@ class EnclaveLog:
     receipts: tuple[StoredReceipt, ...]
     roots: tuple[str, ...]
     check: Check
+    restorations: tuple[Signed, ...]
 
 
 def verify_audit(office: Office, actor: Actor | None = None) -> AuditReport:
@@ -107,6 +109,7 @@ def _check_all(
         _audit_check(verdict),
         log.check,
         _guarded("receipts stored", lambda: _check_stored(connection, before, log)) if earlier.ok else earlier,
+        _guarded("restores", lambda: _check_restores(office, log)),
         _guarded("cross-checkpoints", lambda: _check_references(acts, log)),
         _guarded("parties", lambda: _check_parties(connection, acts)),
         _guarded("meter events", lambda: _check_ledgers(connection, acts)),
@@ -218,13 +221,22 @@ def _fetch_log(office: Office) -> EnclaveLog:
             roots.append(tree.root.hex())
         checkpoint = open_checkpoint(reply.checkpoint, office.enclave_origin, office.enclave_key)
     except Refused as refused:
-        return EnclaveLog(
-            tuple(found), tuple(roots), Check("receipt log", len(signed), f"{len(found)}: {refused.rule}")
-        )
+        check = Check("receipt log", len(signed), f"{len(found)}: {refused.rule}")
+        return EnclaveLog(tuple(found), tuple(roots), check, reply.restorations)
     # A receipt may have been added while pages were fetched: the checkpoint is never older than what came with it.
     fits = checkpoint.size == tree.size and checkpoint.root == tree.root
     problem = None if fits else "the signed checkpoint has another size or root"
-    return EnclaveLog(tuple(found), tuple(roots), Check("receipt log", len(signed), problem))
+    return EnclaveLog(tuple(found), tuple(roots), Check("receipt log", len(signed), problem), reply.restorations)
+
+
+def _check_restores(office: Office, log: EnclaveLog) -> Check:
+    """Every restore that the enclave states went on from a log that this one continues."""
+    name, count = "restores", len(log.restorations)
+    for signed in log.restorations:
+        said = unseal(signed, RESTORATION, (office.enclave_key,), Restoration)
+        if said.size >= len(log.roots) or log.roots[said.size] != said.root:
+            return Check(name, count, f"the log at size {said.size} is not the one that was restored")
+    return Check(name, count)
 
 
 def _check_stored(connection: Connection, stored: tuple[StoredReceipt, ...], log: EnclaveLog) -> Check:

@@ -22,7 +22,7 @@ from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Submission, Submissi
 from sandbox.rules.admission import decide_active, decide_consent, decide_grant
 from sandbox.rules.rating import charge_for
 from sandbox.rules.scenario import decide_use
-from sandbox.store import audit_log, datasets, submissions, tickets
+from sandbox.store import audit_log, datasets, receipts, submissions, tickets
 from sandbox.store.consents import CONSENTS
 from sandbox.store.database import reading, writing
 from sandbox.store.grants import GRANTS
@@ -124,6 +124,7 @@ def _write_ticket(office: Office, connection: Connection, filing: Filing, record
         expires_at=now + TICKET_LIFE,
         audit_size=newest.size,
         audit_root=newest.root.hex(),
+        receipts_seen=receipts.newest_checkpoint(connection),
     )
     signed = seal(ticket, PURPOSE, office.signer)
     tickets.add(connection, ticket, signed)

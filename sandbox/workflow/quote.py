@@ -14,7 +14,7 @@ from sandbox.domain.grant import GrantRecord
 from sandbox.rules.access import Action, Record
 from sandbox.rules.admission import decide_grant, decide_mode, decide_scope
 from sandbox.rules.rating import charge_for
-from sandbox.store import datasets
+from sandbox.store import datasets, receipts
 from sandbox.store.database import reading
 from sandbox.store.grants import GRANTS
 from sandbox.workflow.office import Actor, Office, authorize
@@ -63,7 +63,9 @@ def ask_quote(office: Office, record: GrantRecord, job: Job) -> Quote:
     """
     if record.signed is None:
         raise Failed("grant.unsigned")
-    offered = office.enclave.call(AskQuote(grant=record.signed, job=job))
+    with reading(office.engine) as connection:
+        seen = receipts.newest_checkpoint(connection)
+    offered = office.enclave.call(AskQuote(grant=record.signed, job=job, receipts_seen=seen))
     if not isinstance(offered, Quote):
         raise Failed("enclave.answer")
     return offered

@@ -14,6 +14,7 @@ from sandbox.store import datasets, submissions, tickets
 from sandbox.store.database import reading, writing
 from sandbox.store.datasets import DATASETS
 from sandbox.store.meter_events import stamp
+from sandbox.workflow.continuity import check_continuity
 from sandbox.workflow.dispatch import dispatch, send_ticket
 from sandbox.workflow.office import Office, note_act
 from sandbox.workflow.settle import Outcome, settle
@@ -30,8 +31,10 @@ def recover(office: Office, older_than: timedelta = timedelta(0)) -> tuple[Outco
     still runs is left alone. Where others may be at work, `older_than` leaves them what they have only just begun.
 
     Raises:
+        Refused: `enclave.rolled-back`: an enclave that has forgotten something is given nothing to do.
         Failed: `enclave.absent`, `enclave.lost`; what was settled until then stays settled.
     """
+    check_continuity(office)
     _record_imports(office)
     latest = office.clock() - older_than
     with reading(office.engine) as connection:

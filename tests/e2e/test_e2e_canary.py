@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from enclave_runner.contract.errors import YuneiError
 from enclave_runner.contract.job import ModelJob, QueryJob
 from enclave_runner.contract.privacy import Budget
+from enclave_runner.supervisor.database import Database
+from enclave_runner.supervisor.holdings import Holdings
+from enclave_runner.supervisor.home import EnclaveHome
 from sandbox.workflow.audit import verify_audit
 from sandbox.workflow.consents import file_consent
 from sandbox.workflow.dispatch import dispatch
@@ -113,9 +119,15 @@ def _record(said: list[str], act: object) -> None:
 
 def test_the_canaries_are_in_the_raw_store(used: tuple[Path, list[str]]) -> None:
     """Positive control: what is searched for was really imported."""
-    raw = b"".join(path.read_bytes() for path in (used[0] / "enclave" / "raw").iterdir())
-    assert PERSON.encode() in raw
-    assert NOTE.encode() in raw
+    home = EnclaveHome(used[0] / "enclave")
+    with closing(Database(home.ledger)) as database:
+        files = [name for name in Holdings(database).files() if name.startswith("people@")]
+    store, found = home.open_store(), set()
+    for name in files:
+        for descriptor in store.open_columns(name, ("person", "note")):
+            with os.fdopen(descriptor, "rb") as plain:
+                found |= set(pq.read_table(plain).column(0).to_pylist())
+    assert {PERSON, NOTE} <= found
 
 
 def test_something_was_answered_and_something_refused(used: tuple[Path, list[str]]) -> None:
@@ -126,12 +138,12 @@ def test_something_was_answered_and_something_refused(used: tuple[Path, list[str
 
 
 @pytest.mark.parametrize("canary", CANARIES)
-def test_no_file_outside_the_raw_store_holds_a_canary(used: tuple[Path, list[str]], canary: str) -> None:
+def test_no_file_holds_a_canary_nor_does_the_raw_store(used: tuple[Path, list[str]], canary: str) -> None:
     home = used[0]
     found = [
         str(path.relative_to(home))
         for path in home.rglob("*")
-        if path.is_file() and (home / "enclave" / "raw") not in path.parents and canary.encode() in path.read_bytes()
+        if path.is_file() and canary.encode() in path.read_bytes()
     ]
     # The operator typed NOTE + "x" into its own SQL, and the platform keeps what was submitted.
     allowed = {"bureau/control.db", "bureau/control.db-wal", "enclave/ledger.db", "enclave/ledger.db-wal"}

@@ -44,7 +44,7 @@ def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 
 COMMANDS = list(_leaves(typer.main.get_command(app)))
-WITHOUT_DEPLOYMENT = {("init",), ("serve",), ("demo",), ("enclave", "doctor")}
+WITHOUT_DEPLOYMENT = {("init",), ("serve",), ("demo",), ("enclave", "doctor"), ("enclave", "expect")}
 
 
 def test_there_are_as_many_commands_as_there_seem() -> None:

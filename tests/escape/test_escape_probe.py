@@ -1,109 +1,143 @@
-"""Every attempt of the self-test: blocked in the jail, possible outside: none is blocked for a wrong reason."""
+"""The self-test itself: every attempt is blocked in the real jail, and notices when its layer is not there."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Failed
 from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.profile import JailProfile
-from enclave_runner.kinds.tasks import Probe, ProbeReport, TaskAnswer
+from enclave_runner.kinds.probe import ATTEMPTS
+from enclave_runner.kinds.probes.engines import STATEMENTS
+from enclave_runner.kinds.probes.excess import EXCESSES
+from enclave_runner.kinds.tasks import Finding, Outcome, Probe
 from enclave_runner.supervisor import selftest
-from enclave_runner.supervisor.selftest import probe_jail, require_jail
+from enclave_runner.supervisor.selftest import SelfTest, probe_excesses, probe_jail, require_jail
+from tests.support.hostile_attempts import Targets
+from tests.support.hostile_program import AttemptZygote, bounded
+from tests.support.tally import TALLY
 
 ROOT = Path(__file__).parents[2]
-# What a plain process may do, whoever runs the tests. The others need root, a network, or would change the host.
-POSSIBLE_OUTSIDE = (
-    "read-host-file", "list-host-root", "read-passwd", "tcp-loopback", "host-abstract-socket", "see-host-processes",
-    "signal-host", "run-program", "leaked-descriptor", "environment-secret", "core-dump",
-)  # fmt: skip
-POSSIBLE_FOR_ROOT = ("become-root",)
-OUTSIDE = """
-import sys
-from pathlib import Path
-from enclave_runner.contract.codec import decode, encode
-from enclave_runner.kinds import probe
-from enclave_runner.kinds.tasks import Probe
-Path.write_bytes = Path.write_text = probe.libc = None  # the three attempts that would change the host
-sys.stdout.buffer.write(encode(probe.run(decode(sys.stdin.buffer.read(), Probe), [])))
-"""
+PROFILE = bounded()
+CONTROLS = {
+    "namespaces": ("outside",),
+    "root": ("outside",),
+    "limits": ("no-limits", "outside"),
+    "privileges": ("captive-root", "no-filter"),
+    "landlock": ("no-landlock", "outside"),
+    "seccomp": ("no-filter", "captive-root"),
+    "network": ("no-filter", "outside", "captive-root"),
+}
+# No control without harm to this host; the last three have tests of their own below.
+WITHOUT_CONTROL = {"write-root", "write-host-switch", "leaked-descriptor", "environment-secret", "root-identity"}
 
 
 @pytest.fixture
-def probe(tmp_path: Path) -> Iterator[Probe]:
-    """Live targets on the host."""
-    canary, name, secret = tmp_path / "canary", f"yunei-test-{secrets.token_hex(8)}", secrets.token_hex(16)
-    canary.write_text(secret)
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as abstract:
-        abstract.bind("\0" + name)
-        abstract.listen()
-        yield Probe(
-            canary=str(canary), port=tcp.getsockname()[1], abstract_name=name, host_pid=os.getpid(), secret=secret
-        )
+def probe(targets: Targets) -> Probe:
+    """The suite's own targets, as the self-test names them."""
+    return Probe(
+        canary=targets.canary,
+        port=targets.port,
+        abstract_name=targets.abstract,
+        host_pid=targets.neighbour,
+        secret=targets.secret,
+        profile=PROFILE,
+    )
 
 
-def run_outside(probe: Probe) -> ProbeReport:
-    """The same attempts in a plain process with spare descriptors and a secret in its environment."""
-    spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(6)]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", OUTSIDE],
-            input=encode(probe),
-            capture_output=True,
-            env={"PYTHONPATH": str(ROOT), "SECRET": probe.secret},
-            pass_fds=spare,
-            check=True,
-        )
-    finally:
-        for descriptor in spare:
-            os.close(descriptor)
-    return decode(done.stdout, ProbeReport)
+def judged(zygote: Zygote, name: str, probe: Probe, descriptors: list[int] | None = None) -> Finding:
+    """One attempt of the self-test, in a worker of its own."""
+    return decode(zygote.run(b"probe " + name.encode() + b" " + encode(probe), descriptors or [], PROFILE), Finding)
 
 
-def test_the_same_attempts_work_outside_the_jail(probe: Probe) -> None:
-    expected = set(POSSIBLE_OUTSIDE) | (set(POSSIBLE_FOR_ROOT) if os.geteuid() == 0 else set())
-    if _hard_core_limit() == 0:
-        expected -= {"core-dump"}
-    assert set(run_outside(probe).allowed) - {"udp-send", "host-root-through-proc"} == expected  # as the host has it
+@pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda item: item.name)
+def test_an_attempt_is_blocked_and_notices_a_missing_layer(
+    attempt: object, probe: Probe, zygote_of: Callable[[str], AttemptZygote]
+) -> None:
+    name, layer = attempt.name, attempt.layer  # type: ignore[attr-defined]
+    assert judged(zygote_of("jail"), name, probe).outcome is Outcome.BLOCKED
+    if name in WITHOUT_CONTROL:
+        return
+    noticed = {judged(zygote_of(control), name, probe).outcome for control in CONTROLS[layer]}
+    assert noticed & {Outcome.ALLOWED, Outcome.MISSING}
+    if Outcome.ALLOWED in noticed:
+        TALLY.count("SELF-TEST")
 
 
-def _hard_core_limit() -> int:
-    text = Path("/proc/self/limits").read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith("Max core file size")]
-    return 0 if line[26:].split()[0] == "0" else 1
+def test_a_leaked_descriptor_is_found(probe: Probe, zygote_of: Callable[[str], AttemptZygote], program: int) -> None:
+    agreed = msgspec.structs.replace(probe, handed=1)
+    assert judged(zygote_of("jail"), "leaked-descriptor", agreed, [program]).outcome is Outcome.BLOCKED
+    assert judged(zygote_of("jail"), "leaked-descriptor", probe, [program]).outcome is Outcome.ALLOWED
 
 
-def test_every_attempt_is_blocked_in_the_jail(probe: Probe) -> None:
+def test_an_inherited_secret_and_root_are_found(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here, without a jail: this process has the secret, and is root where the tests are."""
+    found = {item.name: item for item in ATTEMPTS}
+    assert found["environment-secret"].judge(probe).outcome is Outcome.BLOCKED
+    monkeypatch.setenv("INHERITED", probe.secret)
+    assert found["environment-secret"].judge(probe).outcome is Outcome.ALLOWED
+    outcome = found["root-identity"].judge(probe).outcome
+    assert outcome is (Outcome.ALLOWED if os.geteuid() == 0 else Outcome.BLOCKED)
+
+
+def test_the_whole_self_test_in_the_enclaves_own_zygote() -> None:
     with Zygote() as zygote:
-        answer: TaskAnswer = decode(zygote.run(encode(probe), [], JailProfile()), TaskAnswer)  # type: ignore[arg-type]
-    assert isinstance(answer, ProbeReport)
-    assert answer.allowed == ()
-    assert {
-        *POSSIBLE_OUTSIDE,
-        *POSSIBLE_FOR_ROOT,
-        "write-root",
-        "write-proc-sys",
-        "mount",
-        "host-root-through-proc",
-    } <= set(answer.attempts)
-
-
-def test_the_self_test_gives_targets_that_the_enclave_itself_can_reach() -> None:
-    with Zygote() as zygote:
-        report = require_jail(zygote, JailProfile())
+        result = require_jail(zygote, JailProfile())
         assert zygote.pid > 1
-    assert report.allowed == ()
-    assert len(report.attempts) >= 17
+    assert result.allowed == ()
+    assert len(result.findings) == len(result.outcomes) == len(ATTEMPTS) + len(STATEMENTS) >= 80
+    assert set(result.outcomes.values()) == {"BLOCKED"}
+
+
+def test_every_excess_ends_its_worker_and_the_next_job_runs() -> None:
+    with Zygote() as zygote:
+        result = probe_excesses(zygote, JailProfile())
+        assert {item.name: item.outcome for item in result.findings} == dict.fromkeys(EXCESSES, Outcome.BLOCKED)
+        assert require_jail(zygote, JailProfile()).is_closed
+
+
+@pytest.mark.parametrize("control", ["no-filter", "no-landlock", "no-limits", "outside"])
+def test_without_a_layer_the_self_test_stops_everything(
+    control: str, probe: Probe, zygote_of: Callable[[str], AttemptZygote], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real attempts against a jail that really lacks something, and the real gate over what they found."""
+    zygote, layers = zygote_of(control), {"limits", "landlock", "root", "privileges"}
+    found = tuple(judged(zygote, item.name, probe) for item in ATTEMPTS if item.layer in layers)
+    found += (judged(zygote, "new-code", probe),)
+    monkeypatch.setattr(selftest, "probe_jail", lambda zygote, profile: SelfTest(findings=found))
+    with pytest.raises(Failed) as caught:
+        require_jail(zygote, PROFILE)
+    assert caught.value.code == "jail.open"
+    TALLY.count("FAIL-CLOSED")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ALLOWED, Outcome.MISSING, None])
+def test_one_row_that_is_not_blocked_stops_everything(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | None) -> None:
+    blocked = Finding(name="a", layer="root", outcome=Outcome.BLOCKED, detail="ENOENT")
+    rows = (blocked, msgspec.structs.replace(blocked, name="b", outcome=outcome)) if outcome else ()
+    monkeypatch.setattr(selftest, "probe_jail", lambda zygote, profile: SelfTest(findings=rows))
+    with Zygote() as zygote, pytest.raises(Failed) as caught:
+        require_jail(zygote, JailProfile())
+    assert caught.value.code == "jail.open"
+    monkeypatch.setattr(selftest, "probe_jail", lambda zygote, profile: SelfTest(findings=(blocked,)))
+    with Zygote() as zygote:
+        assert require_jail(zygote, JailProfile()).is_closed
+
+
+def test_a_probe_that_answers_something_else_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Zygote, "run", lambda self, task, descriptors, profile: b'{"type":"done"}')
+    with Zygote() as zygote, pytest.raises(Failed) as caught:
+        probe_jail(zygote, JailProfile())
+    assert caught.value.code == "jail.probe"
 
 
 def test_an_enclave_that_was_started_by_pid_1_still_finds_its_jail_closed() -> None:
@@ -123,18 +157,3 @@ def test_an_enclave_that_was_started_by_pid_1_still_finds_its_jail_closed() -> N
         check=True,
     )
     assert json.loads(done.stdout)["ok"] is True
-
-
-def test_one_open_probe_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    for report in (ProbeReport(attempts=("a", "b"), allowed=("b",)), ProbeReport(attempts=(), allowed=())):
-        monkeypatch.setattr(selftest, "probe_jail", lambda zygote, profile, report=report: report)
-        with Zygote() as zygote, pytest.raises(Failed) as caught:
-            require_jail(zygote, JailProfile())
-        assert caught.value.code == "jail.open"
-
-
-def test_a_probe_that_answers_something_else_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Zygote, "run", lambda self, task, descriptors, profile: b'{"type":"done"}')
-    with Zygote() as zygote, pytest.raises(Failed) as caught:
-        probe_jail(zygote, JailProfile())
-    assert caught.value.code == "jail.probe"

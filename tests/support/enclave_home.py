@@ -30,6 +30,7 @@ from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.trust import Trust
 from enclave_runner.contract.wire import DATASET_PURPOSE, FileFormat, ImportData, ImportReport, Settlement
 from enclave_runner.jail.launcher import MemoryFile
+from enclave_runner.rawdata.kms import FILE_KMS, KmsChoice
 from enclave_runner.supervisor.enclave import Enclave, open_enclave
 from enclave_runner.supervisor.home import EnclaveHome, create_home
 from enclave_runner.supervisor.intake import import_data
@@ -99,12 +100,12 @@ def policies_copy(folder: Path, **replaced: str) -> Path:
     return copy
 
 
-def make_bureau(folder: Path, **limits: str) -> Bureau:
+def make_bureau(folder: Path, kms: KmsChoice = FILE_KMS, **limits: str) -> Bureau:
     """Keys and a fresh enclave home below `folder`; `limits` as in `policies_copy`."""
     officer, control = KeyFile.create(folder / "officer.key"), KeyFile.create(folder / "control.key")
     trust = Trust(control=(control.public_key,), officers=(officer.public_key,))
     home = EnclaveHome(folder / "home")
-    create_home(home, trust, policies_copy(folder, **limits))
+    create_home(home, trust, policies_copy(folder, **limits), kms)
     return Bureau(officer, control, home)
 
 

@@ -158,10 +158,9 @@ def new_namespace(argument: str, descriptors: list[int]) -> bytes:
     seen = {
         "uid": os.getuid(),
         "pid": os.getpid(),
-        "root": sorted(os.listdir("/")),  # noqa: PTH208
         "environment": dict(os.environ),
-        "hostname": socket.gethostname(),
-        "processes": [name for name in os.listdir("/proc") if name.isdigit()],  # noqa: PTH208
+        "hostname": os.uname().nodename,
+        "processes": [number for number in range(1, 4096) if Path(f"/proc/{number}").exists()],
     }
     return json.dumps(seen).encode()
 
@@ -195,7 +194,7 @@ ATTACKS: dict[str, Callable[[str, list[int]], bytes]] = {
 }  # fmt: skip
 STEPS = (
     "die_with_parent", "take_descriptors", "drop_identity", "enter_namespaces", "build_root", "set_environment",
-    "set_limits", "drop_privileges", "read_back",
+    "set_limits", "drop_privileges", "check_root", "restrict_paths", "filter_calls", "read_back",
 )  # fmt: skip
 
 

@@ -15,12 +15,13 @@ from enclave_runner.contract.codec import encode
 from enclave_runner.contract.grant import Grant, Mode
 from enclave_runner.contract.merkle import frontier_of, open_checkpoint
 from enclave_runner.contract.privacy import PrivacyLoss
-from enclave_runner.contract.receipt import Measurement, Outcome, Receipt
+from enclave_runner.contract.receipt import Outcome, Receipt
 from enclave_runner.contract.signing import KeyFile, Signed, seal
 from enclave_runner.contract.ticket import PURPOSE, Charge, Ticket
 from enclave_runner.contract.wire import Settlement
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN, Ledger
+from tests.support.attestations import make_measurement
 from tests.support.enclave_home import make_grant, query
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -129,7 +130,7 @@ def receipt_maker(ticket: Ticket, grant: Grant) -> Callable[[int], Receipt]:
         release_sha256=None,
         policy_sha256="",
         charge=ticket.charge,
-        measurement=Measurement(assurance="software-only", runner_sha256="", jail_sha256="", engines={}),
+        measurement=make_measurement(),
         audit_size=0,
         audit_root="",
         finished_at=NOW,

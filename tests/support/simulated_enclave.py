@@ -23,19 +23,20 @@ from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
 from enclave_runner.contract.grant import Grant
 from enclave_runner.contract.job import Answer, Job, Question, VerificationJob
-from enclave_runner.contract.merkle import Checkpoint, Frontier, sign_checkpoint
+from enclave_runner.contract.merkle import Checkpoint, Frontier, frontier_of, open_checkpoint, sign_checkpoint
 from enclave_runner.contract.privacy import PrivacyLoss, number, to_pico_rho
 from enclave_runner.contract.receipt import PURPOSE as RECEIPT_PURPOSE
-from enclave_runner.contract.receipt import DPTable, Measure, Measurement, Outcome, Receipt, VerificationAnswer
+from enclave_runner.contract.receipt import DPTable, Measure, Outcome, Receipt, VerificationAnswer
 from enclave_runner.contract.signing import KeyFile, Signed, seal, unseal
 from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.trust import Trust
+from tests.support.attestations import make_measurement
 
 ORIGIN = "yunei.enclave/receipts"
 WORDS = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
 KEYWORDS = {"select", "from", "where", "group", "by", "and", "or", "as", "count", "sum"}
-MEASUREMENT = Measurement(assurance="simulated", runner_sha256="0" * 64, jail_sha256="0" * 64, engines={})
+MEASUREMENT = make_measurement()
 
 
 class SimulatedEnclave:
@@ -117,7 +118,23 @@ class SimulatedEnclave:
         version = self._versions[dataset_id]
         return wire.Holding(dataset_id=dataset_id, version=version, rows=1, imported_at=self.clock().isoformat())
 
+    def forget(self, count: int) -> None:
+        """As if an older copy of the home had been put back: the newest receipts and their nonces are gone."""
+        gone = {decode(signed.payload, Receipt).ticket_id for signed in self._log[len(self._log) - count :]}
+        self._log = self._log[: len(self._log) - count]
+        self._frontier = frontier_of(encode(signed) for signed in self._log)
+        self._settled = {name: settled for name, settled in self._settled.items() if name not in gone}
+
+    def _check_seen(self, note: str | None) -> None:
+        if note is None:
+            return
+        seen, size = open_checkpoint(note, ORIGIN, self.key.public_key), self._frontier.size
+        known = frontier_of(encode(signed) for signed in self._log[: seen.size])
+        if (known.size, known.root) != (seen.size, seen.root):
+            raise Refused("enclave.rolled-back", have=size, seen=seen.size)
+
     def _quote(self, ask: wire.AskQuote) -> wire.Quote:
+        self._check_seen(ask.receipts_seen)
         grant = unseal(ask.grant, GRANT_PURPOSE, self.trust.officers, Grant)
         dataset_id, columns, losses = self._plan(grant, ask.job)
         measure = Measure(name="people", unit="rows", half_width="3")
@@ -144,6 +161,7 @@ class SimulatedEnclave:
     def _run(self, signed: Signed, descriptor: int | None) -> wire.Settlement:
         ticket = unseal(signed, TICKET_PURPOSE, self.trust.control, Ticket)
         grant = unseal(ticket.grant, GRANT_PURPOSE, self.trust.officers, Grant)
+        self._check_seen(ticket.receipts_seen)
         if ticket.ticket_id in self._settled:
             raise Refused("ticket.replayed")
         losses: tuple[PrivacyLoss, ...] = ()

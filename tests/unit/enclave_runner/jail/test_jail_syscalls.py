@@ -100,6 +100,13 @@ def test_capabilities_are_all_gone_after_dropping() -> None:
 
 
 def test_the_read_back_does_not_believe_a_process_that_is_not_jailed() -> None:
-    done = in_child("confine.read_back()")
+    done = in_child("from enclave_runner.jail.profile import JailProfile\nconfine.read_back(JailProfile())")
     assert done.returncode == 1
     assert b"PermissionError" in done.stderr
+
+
+def test_the_root_is_not_believed_where_the_worker_is_root_outside() -> None:
+    """Inside, a worker sees the inner id whoever it is outside: only the map tells."""
+    done = in_child("confine.check_root()")
+    assert done.returncode == 1
+    assert b"root outside" in done.stderr

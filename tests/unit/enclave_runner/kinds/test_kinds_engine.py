@@ -9,7 +9,7 @@ import pytest
 
 from enclave_runner.contract.dataset import ColumnType
 from enclave_runner.kinds.aggregate import run
-from enclave_runner.kinds.engine import engine, load_extract, path_of
+from enclave_runner.kinds.engine import OPEN_SETTINGS, STORED, engine, load_extract, lock_builder, path_of
 from enclave_runner.kinds.tasks import Aggregation
 from tests.support.enclave_home import column
 from tests.support.worker_files import stored
@@ -50,8 +50,8 @@ def test_every_door_is_closed_once_the_extract_is_loaded(statement: str) -> None
 
 def test_a_handed_descriptor_can_be_read_before_the_lock_and_not_after() -> None:
     with stored([column("x", ColumnType.INTEGER)], CELLS) as file, engine() as connection:
-        again = f"FROM read_parquet('{path_of(file)}')"
-        assert len(connection.execute(again).fetchall()) == 3
+        again = f"FROM read_blob('{path_of(file)}')"
+        assert len(connection.execute(again).fetchall()) == 1
         load_extract(connection, file)
         with pytest.raises(duckdb.Error):
             connection.execute(again)
@@ -68,7 +68,9 @@ def test_empty_groups_are_filled_in_catalogue_order_and_coarsened_downwards() ->
         [column("k", ColumnType.TEXT), column("x", ColumnType.INTEGER)], [("b", -3), ("b", 0), ("z", 9)]
     ) as file:
         task = Aggregation(
-            sql="SELECT k, sum(x), count(*) FROM extract GROUP BY k", domains=(("c", "b", "a"),), coarsenings=(2, 1)
+            sql="SELECT k, sum(x), sum(CAST(1 AS BIGINT)) FROM extract GROUP BY k",
+            domains=(("c", "b", "a"),),
+            coarsenings=(2, 1),
         )
         assert run(task, [file]).vectors == ((0, -2, 0), (0, 2, 0))
 
@@ -84,3 +86,40 @@ def test_sums_beyond_64_bits_are_exact() -> None:
     with stored([column("x", ColumnType.INTEGER)], [(huge,), (huge,), (1,)]) as file:
         task = Aggregation(sql="SELECT sum(CAST(x AS HUGEINT)) FROM extract", domains=(), coarsenings=(1,))
         assert run(task, [file]).vectors == ((2 * huge + 1,),)
+
+
+def test_the_engine_stays_below_what_the_kernel_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (300 << 20, 300 << 20))
+    with engine() as connection:
+        row = connection.execute("SELECT current_setting('memory_limit')").fetchone()
+    assert row == ("200.0 MiB",)
+
+
+@pytest.mark.parametrize("setting", OPEN_SETTINGS)
+def test_every_setting_exists_and_cannot_be_taken_back_after_the_lock(setting: str) -> None:
+    name = setting.removeprefix("SET ").split(" = ")[0]
+    with stored([column("x", ColumnType.INTEGER)], CELLS) as file, engine() as connection:
+        load_extract(connection, file)
+        with pytest.raises(duckdb.Error, match="locked"):
+            connection.execute(f"RESET {name}")
+
+
+def test_the_extract_takes_no_writes() -> None:
+    with stored([column("x", ColumnType.INTEGER)], CELLS) as file, engine() as connection:
+        load_extract(connection, file)
+        for statement in (f"INSERT INTO {STORED} VALUES (7)", f"DROP TABLE {STORED}", "CREATE TABLE granted.t (x INT)"):
+            with pytest.raises(duckdb.Error, match="read-only"):
+                connection.execute(statement)
+
+
+def test_a_builder_keeps_only_the_named_paths(tmp_path: Path) -> None:
+    named, other = tmp_path / "named.csv", tmp_path / "other.csv"
+    for path in (named, other):
+        path.write_text("x\n1\n")
+    with engine() as connection:
+        lock_builder(connection, str(named))
+        assert connection.execute(f"FROM read_csv('{named}')").fetchall() == [(1,)]
+        with pytest.raises(duckdb.Error, match="disabled"):
+            connection.execute(f"FROM read_csv('{other}')")
+        with pytest.raises(duckdb.Error, match="locked"):
+            connection.execute("SET enable_external_access = true")

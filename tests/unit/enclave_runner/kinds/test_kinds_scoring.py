@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from enclave_runner.contract.dataset import ColumnType
 from enclave_runner.kinds import scoring
 from enclave_runner.kinds.scoring import Feature
-from enclave_runner.kinds.tasks import Declined, Scoring, Trial, Vectors
+from enclave_runner.kinds.tasks import Declined, Rehearsal, Scoring, Trial, Vectors
 from tests.support import onnx_models
 from tests.support.enclave_home import column, rewound
 from tests.support.worker_files import on_a_thread, stored
@@ -19,7 +20,7 @@ VALUE = (("x", ColumnType.INTEGER, 0),)
 
 def histogram(
     model: bytes,
-    cells: list[object],
+    cells: Sequence[object],
     features: tuple[Feature, ...] = VALUE,
     low: int = 0,
     high: int = 10_000,
@@ -38,8 +39,10 @@ def histogram(
 
 
 def tried(model: bytes, features: tuple[Feature, ...] = VALUE, output: str = "score") -> Vectors | Declined:
+    rehearsal = Rehearsal(sql="SELECT 1 FROM extract", columns=tuple((name, kind) for name, kind, _ in features))
+    trial = Trial(rehearsal=rehearsal, features=features, output=output)
     with rewound(model) as file:
-        return on_a_thread(lambda: scoring.try_model(Trial(features=features, output=output), [file]))
+        return on_a_thread(lambda: scoring.try_model(trial, [file]))
 
 
 def refusal(model: bytes, features: tuple[Feature, ...] = VALUE, output: str = "score") -> str:

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+from pathlib import Path
+
 import pytest
 
 from enclave_runner.contract.codec import decode, encode
-from enclave_runner.contract.dataset import ColumnType
+from enclave_runner.contract.dataset import ColumnType, KeyKind
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.job import Answer, Predicate
 from enclave_runner.contract.wire import FileFormat
+from enclave_runner.kinds import engine, extract
 from enclave_runner.kinds.tasks import (
     Aggregation,
     Declined,
     Done,
     Extraction,
+    Gating,
     Intake,
     IntakeAnswer,
     Lookup,
     LookupAnswer,
     ParsedTable,
     Parsing,
+    Rehearsal,
     Scoring,
     Task,
     TaskAnswer,
     Trial,
+    Unpacking,
     Vectors,
 )
-from enclave_runner.kinds.work import work
+from enclave_runner.kinds.work import ready, work
 from tests.support import onnx_models
-from tests.support.enclave_home import PEOPLE, PEOPLE_CSV, rewound
-from tests.support.worker_files import empty_file, on_a_thread
+from tests.support.enclave_home import PEOPLE, PEOPLE_CSV, changed, rewound
+from tests.support.worker_files import column_files, empty_file, on_a_thread, parquet_of, read_once
+
+AGE = (("age", ColumnType.INTEGER),)
+FEATURES = (("age", ColumnType.INTEGER, 0),)
+MODEL = onnx_models.identity()
+SCORED = 'SELECT "age", "_weight" FROM extract'
+ONLY_AGE = changed(
+    PEOPLE,
+    columns=tuple(item for item in PEOPLE.columns if item.name == "age"),
+    entity_column="row_id",
+    key_kind=KeyKind.ROW,
+)
 
 
 def answer_of(task: Task, descriptors: list[int]) -> TaskAnswer:
@@ -37,38 +56,54 @@ def answer_of(task: Task, descriptors: list[int]) -> TaskAnswer:
     return answer
 
 
-def test_every_kind_of_task_through_one_table() -> None:
-    with rewound(PEOPLE_CSV.encode()) as source, empty_file() as stage, empty_file() as final:
-        taken = answer_of(Intake(spec=PEOPLE, format=FileFormat.CSV, header=True), [source, stage, final])
-        assert isinstance(taken, IntakeAnswer)
-        assert taken.accepted == 200
-        with empty_file() as extract, rewound(onnx_models.identity()) as model:
-            order = Extraction(spec=PEOPLE, columns=("age",), weight_scale=1, weighted=True)
-            assert answer_of(order, [final, extract]) == Done()
-            counted = Aggregation(sql="SELECT count(*) FROM extract", domains=(), coarsenings=(1,))
-            assert answer_of(counted, [extract]) == Vectors(vectors=((200,),))
-            features = (("age", ColumnType.INTEGER, 0),)
-            assert answer_of(Trial(features=features, output="score"), [model]) == Vectors(vectors=())
-            assert isinstance(answer_of(Trial(features=features, output="no"), [model]), Declined)
-            assert isinstance(
-                answer_of(Parsing(sql="SELECT COUNT(*) AS n FROM people", features=False), []), ParsedTable
-            )
-            scored = Scoring(
-                sql='SELECT "age", "_weight" FROM extract',
-                features=features,
-                output="score",
-                low=0,
-                high=100_000,
-                bins=2,
-            )
-            vectors = answer_of(scored, [extract, model])
-            assert isinstance(vectors, Vectors)
-            assert sum(vectors.vectors[0]) == 200
-        with empty_file() as extract:
-            one = Extraction(spec=PEOPLE, columns=("age",), weight_scale=1, weighted=False, subject="p0")
-            assert answer_of(one, [final, extract]) == Done()
-            asked = Lookup(attribute="age", predicate=Predicate.EQUALS, claim=20)
-            assert answer_of(asked, [extract]) == LookupAnswer(answer=Answer.YES)
+def test_reading_kinds_reach_their_modules() -> None:
+    with rewound(encode(Done())) as said:
+        assert answer_of(Gating(), [said]) == Done()
+    assert isinstance(answer_of(Parsing(sql="SELECT COUNT(*) AS n FROM people", features=False), []), ParsedTable)
+    assert answer_of(Rehearsal(sql="SELECT sum(age) FROM extract", columns=AGE), []) == Done()
+
+
+def test_an_import_through_the_table() -> None:
+    task = Intake(spec=PEOPLE, format=FileFormat.CSV, header=True)
+    with rewound(parquet_of("SELECT 1 AS other")) as source, rewound(b"") as head, empty_file() as output:
+        wrong = Intake(spec=PEOPLE, format=FileFormat.PARQUET, header=True)
+        assert isinstance(answer_of(wrong, [source, head, output]), Declined)
+    answer, columns = read_once(task, PEOPLE_CSV.encode())
+    assert isinstance(answer, IntakeAnswer)
+    assert (answer.accepted, sorted(columns)) == (200, list(range(len(PEOPLE.columns))))
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as plain, rewound(gzip.compress(b"text")) as packed:
+        assert answer_of(Unpacking(), [os.dup(packed), write]) == Done()
+        assert plain.read() == b"text"
+
+
+def test_jobs_over_an_extract_through_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(extract, "BUILT_AT", str(tmp_path / "built"))
+    rows = [(20 + number % 3,) for number in range(200)]
+    order = Extraction(spec=ONLY_AGE, rows=200, columns=("age",), weight_scale=1, weighted=True)
+    with column_files(ONLY_AGE, rows, order.needed) as files, empty_file() as target, rewound(MODEL) as model:
+        assert answer_of(order, [*files, target]) == Done()
+        counted = Aggregation(sql="SELECT sum(CAST(1 AS BIGINT)) FROM extract", domains=(), coarsenings=(1,))
+        assert answer_of(counted, [target]) == Vectors(vectors=((200,),))
+        asked = Lookup(attribute="age", predicate=Predicate.EQUALS, claim=20)
+        assert answer_of(asked, [target]) == LookupAnswer(answer=Answer.YES)
+        rehearsal = Rehearsal(sql=SCORED, columns=AGE)
+        good = Trial(rehearsal=rehearsal, features=FEATURES, output="score")
+        assert answer_of(good, [model]) == Vectors(vectors=())
+        assert isinstance(answer_of(Trial(rehearsal=rehearsal, features=FEATURES, output="no"), [model]), Declined)
+        scored = Scoring(sql=SCORED, features=FEATURES, output="score", low=0, high=100_000, bins=2)
+        vectors = answer_of(scored, [target, model])
+        assert isinstance(vectors, Vectors)
+        assert sum(vectors.vectors[0]) == 200
+
+
+def test_an_engine_that_was_made_ready_serves_the_next_task_and_no_other() -> None:
+    """Also on another thread than the one that opened it; twice ready is once ready."""
+    ready()
+    ready()
+    for _ in range(2):
+        assert answer_of(Rehearsal(sql="SELECT sum(CAST(1 AS BIGINT)) FROM extract", columns=AGE), []) == Done()
+    assert not engine._ready
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"type":"shell","command":"id"}', b'{"type":"trial"}', b"\xff"])

@@ -1,96 +1,248 @@
-"""The raw store: written once, readable by a descriptor, never by name from outside, nothing left of what failed."""
+"""The raw store: whole versions or none, opened by the column, no plaintext, and nothing left of what was dropped."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from enclave_runner.contract.errors import Failed, Refused
-from enclave_runner.jail.profile import JOB_UID
-from enclave_runner.rawdata.store import CHUNK, RawStore
-from tests.support.enclave_home import rewound
+from enclave_runner.rawdata.column import CHUNK
+from enclave_runner.rawdata.store import RawStore
+from enclave_runner.rawdata.suite import Suite
+from tests.support.crashes import killed_at_every_step
+from tests.support.raw_stores import contents, files_with, kms_in, make_store, open_files, open_store, publish
+from tests.support.refusals import failed_at
+
+AGE, CITY = b"canary-age-" * 10, os.urandom(CHUNK) + b"canary-city"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> RawStore:
-    return RawStore(tmp_path / "raw")
+    return make_store(tmp_path)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "raw").iterdir()}
 
 
 def test_the_folder_is_the_enclaves_alone(store: RawStore, tmp_path: Path) -> None:
-    assert (tmp_path / "raw").stat().st_mode & 0o777 == 0o700
-    RawStore(tmp_path / "raw").sweep(frozenset())
+    name = publish(store, age=AGE)
+    for folder in (tmp_path / "raw", tmp_path / "raw" / name):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in (tmp_path / "raw" / name).iterdir())
 
 
-def test_a_source_is_copied_once_hashed_and_has_no_name(store: RawStore, tmp_path: Path) -> None:
-    content = os.urandom(CHUNK + 17)
-    with rewound(content) as file:
-        copy, sha256 = store.take_source(file, len(content))
-    assert sha256 == hashlib.sha256(content).hexdigest()
-    assert os.pread(copy, len(content) + 1, 0) == content
-    assert list((tmp_path / "raw").iterdir()) == []
-    assert os.fstat(copy).st_nlink == 0
-    os.close(copy)
+@pytest.mark.parametrize("suite", Suite)
+def test_a_version_comes_back_also_after_a_restart(tmp_path: Path, suite: Suite) -> None:
+    before = open_files()
+    name = publish(make_store(tmp_path, suite), age=AGE, city=CITY, empty=b"")
+    again = open_store(tmp_path)
+    assert contents(again, name, "city", "empty", "age") == [CITY, b"", AGE]
+    assert contents(again, name) == []
+    assert open_files() == before
+    assert files_with(tmp_path, [b"canary", AGE]) == []
 
 
-def test_a_source_over_the_cap_is_refused_and_nothing_stays_open(store: RawStore) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    with rewound(bytes(1001)) as file, pytest.raises(Refused) as caught:
-        store.take_source(file, 1000)
-    assert (caught.value.rule, caught.value.facts) == ("import.too-large", {"max": "1000"})
-    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+def test_only_what_is_asked_for_is_decrypted(store: RawStore, tmp_path: Path) -> None:
+    name = publish(store, age=AGE, city=CITY)
+    for path in (tmp_path / "raw" / name).glob("00001.column"):
+        path.write_bytes(b"destroyed")
+    assert contents(store, name, "age") == [AGE]
+    before = open_files()
+    with failed_at("rawdata.damaged"):
+        store.open_columns(name, ("age", "city"))
+    assert open_files() == before
 
 
-def test_a_draft_is_published_under_its_version_and_read_only(store: RawStore, tmp_path: Path) -> None:
-    draft = store.draft("people")
-    os.write(draft.descriptor, b"rows")
-    if os.geteuid() == 0:
-        assert os.fstat(draft.descriptor).st_uid == JOB_UID
-    name = store.publish(draft, "people", "v1-abc")
-    os.close(draft.descriptor)
+def test_what_is_not_there_is_a_fault(store: RawStore) -> None:
+    name = publish(store, age=AGE)
+    for version, column in ((name, "wage"), ("people@v9", "age"), ("../kek", "age")):
+        with failed_at("rawdata.missing"):
+            store.open_columns(version, (column,))
+
+
+def test_files_of_two_columns_cannot_be_swapped(store: RawStore, tmp_path: Path) -> None:
+    name = publish(store, age=AGE, wage=AGE)
+    one, two = (tmp_path / "raw" / name / f"0000{number}.column" for number in (0, 1))
+    one.rename(tmp_path / "x")
+    two.rename(one)
+    (tmp_path / "x").rename(two)
+    for column in ("age", "wage"):
+        with failed_at("rawdata.damaged"):
+            store.open_columns(name, (column,))
+
+
+@pytest.mark.parametrize("moved", ["00000.column", "manifest.json"])
+def test_files_of_two_versions_cannot_be_exchanged(store: RawStore, tmp_path: Path, moved: str) -> None:
+    old, new = publish(store, "v1-a", age=AGE), publish(store, "v2-b", age=AGE)
+    shutil.copy(tmp_path / "raw" / old / moved, tmp_path / "raw" / new / moved)
+    with failed_at("rawdata.damaged"):
+        store.open_columns(new, ("age",))
+    assert contents(store, old, "age") == [AGE]
+
+
+def test_an_older_version_under_the_newer_name_is_noticed(store: RawStore, tmp_path: Path) -> None:
+    old, new = publish(store, "v1-a", age=AGE), publish(store, "v2-b", age=CITY)
+    shutil.rmtree(tmp_path / "raw" / new)
+    shutil.copytree(tmp_path / "raw" / old, tmp_path / "raw" / new)
+    manifest = tmp_path / "raw" / new / "manifest.json"
+    with failed_at("rawdata.damaged"):
+        store.open_columns(new, ("age",))
+    manifest.write_bytes(manifest.read_bytes().replace(b"v1-a", b"v2-b"))  # whoever can write it can rename it
+    with failed_at("rawdata.damaged"):
+        store.open_columns(new, ("age",))
+
+
+def test_two_versions_of_the_same_data_share_nothing(store: RawStore, tmp_path: Path) -> None:
+    publish(store, "v1-a", age=AGE, wage=AGE)
+    publish(store, "v2-b", age=AGE, wage=AGE)
+    files = [path.read_bytes() for path in (tmp_path / "raw").rglob("*.column")]
+    assert len(files) == len({content[:32] for content in files}) == 4
+
+
+def test_a_draft_is_nothing_until_it_is_published(store: RawStore, tmp_path: Path) -> None:
+    before = open_files()
+    draft = store.draft("people", ("age",))
+    for wrong in (-1, 1, 65535):
+        with failed_at("rawdata.column"):
+            draft.write(wrong, b"x")
+    draft.write(0, AGE)
     store.discard(draft)
-    store.sweep(frozenset({name}))
-    path = tmp_path / "raw" / name
-    assert (name, path.read_bytes()) == ("people@v1-abc.parquet", b"rows")
-    assert path.stat().st_mode & 0o777 == 0o444
-    assert path.stat().st_uid == os.geteuid()
-    opened = store.open(name)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.write(opened, b"x")
-    os.close(opened)
+    store.discard(draft)
+    assert (names(tmp_path), open_files()) == (set(), before)
 
 
-def test_what_was_not_published_is_swept(store: RawStore, tmp_path: Path) -> None:
-    for _ in range(2):
-        os.close(store.draft("people").descriptor)
-    assert len(list((tmp_path / "raw").iterdir())) == 2
-    os.close(store._unnamed())
-    store.sweep(frozenset())
-    assert list((tmp_path / "raw").iterdir()) == []
+def test_discarding_what_was_published_changes_nothing(store: RawStore) -> None:
+    draft = store.draft("people", ("age",))
+    draft.write(0, AGE)
+    name = store.publish(draft, "people", "v1-a")
+    store.discard(draft)
+    assert contents(store, name, "age") == [AGE]
 
 
-def test_a_file_that_no_version_refers_to_is_put_aside_and_not_lost(store: RawStore, tmp_path: Path) -> None:
-    """Under an old ledger that was restored, the unknown file may hold the newer data."""
-    folder = tmp_path / "raw"
-    for name in ("people@v1-a.parquet", "people@v2-b.parquet"):
-        (folder / name).write_bytes(name.encode())
+def test_a_version_is_never_replaced(store: RawStore) -> None:
+    name = publish(store, age=AGE)
+    draft = store.draft("people", ("age",))
+    with failed_at("rawdata.write"):
+        store.publish(draft, "people", "v1-a")
+    store.discard(draft)
+    assert contents(store, name, "age") == [AGE]
+
+
+def test_what_was_not_published_is_swept_and_unreadable_before(store: RawStore, tmp_path: Path) -> None:
+    draft = store.draft("people", ("age",))
+    draft.write(0, AGE + CITY)
+    assert names(tmp_path) == {draft.folder.name}
+    assert files_with(tmp_path, [b"canary"]) == []
+    assert not (draft.folder / "manifest.json").exists()  # its key is nowhere but in memory
+    open_store(tmp_path).sweep(frozenset())
+    assert names(tmp_path) == set()
+    store.discard(draft)
+
+
+def test_a_version_that_nothing_refers_to_is_put_aside_and_not_lost(store: RawStore, tmp_path: Path) -> None:
+    """Under an old ledger that was restored, the unknown version may hold the newer data."""
+    kept, aside = publish(store, "v1-a", age=AGE), publish(store, "v2-b", age=CITY)
     for _ in range(2):  # the second start finds it aside already
-        store.sweep(frozenset({"people@v1-a.parquet"}))
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
-            "people@v1-a.parquet": b"people@v1-a.parquet",
-            ".aside-people@v2-b.parquet": b"people@v2-b.parquet",
-        }
-    with pytest.raises(Failed):
-        store.open("people@v2-b.parquet")
+        store.sweep(frozenset({kept}))
+        assert names(tmp_path) == {kept, f".aside-{aside}"}
+    publish(store, "v2-b", age=CITY)
+    store.sweep(frozenset({kept}))
+    assert len(names(tmp_path)) == 3
+    with failed_at("rawdata.missing"):
+        store.open_columns(aside, ("age",))
+    store.drop_version(aside)
+    assert names(tmp_path) == {kept}
 
 
-def test_a_stage_has_no_name_and_a_missing_version_is_a_fault(store: RawStore, tmp_path: Path) -> None:
-    stage = store.stage()
-    assert os.fstat(stage).st_nlink == 0
-    os.close(stage)
-    with pytest.raises(Failed) as caught:
-        store.open("people@v9.parquet")
-    assert caught.value.code == "rawdata.missing"
-    assert list((tmp_path / "raw").iterdir()) == []
+@pytest.mark.parametrize("entry", [b'"../../x"', b'".hidden"', b'"a/b"'])
+def test_a_manifest_names_no_path(store: RawStore, tmp_path: Path, entry: bytes) -> None:
+    manifest = tmp_path / "raw" / publish(store, age=AGE) / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"00000.column"', entry))
+    with failed_at("rawdata.damaged"):
+        store.open_columns("people@v1-a", ("age",))
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b"x" * (17 << 20)])
+def test_a_broken_manifest_is_damage(store: RawStore, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "raw" / publish(store, age=AGE) / "manifest.json").write_bytes(content)
+    with failed_at("rawdata.damaged"):
+        store.open_columns("people@v1-a", ("age",))
+
+
+def test_a_dropped_version_is_gone_byte_by_byte(store: RawStore, tmp_path: Path) -> None:
+    kept, gone = publish(store, "v1-a", age=AGE), publish(store, "v2-b", age=AGE, city=CITY)
+    traces = [path.read_bytes()[-40:] for path in (tmp_path / "raw" / gone).iterdir()]
+    assert len(files_with(tmp_path, traces)) == 3
+    for _ in range(2):
+        store.drop_version(gone)
+        assert names(tmp_path) == {kept}
+    assert files_with(tmp_path, traces) == []
+    assert contents(store, kept, "age") == [AGE]
+
+
+def test_a_dropped_column_is_gone_with_its_key(store: RawStore, tmp_path: Path) -> None:
+    name = publish(store, age=AGE, city=CITY)
+    folder = tmp_path / "raw" / name
+    ciphertext = (folder / "00001.column").read_bytes()
+    manifest = (folder / "manifest.json").read_bytes()
+    key = manifest.split(b'"wrapped":"')[2].split(b'"')[0]
+    assert len(files_with(tmp_path, [ciphertext[:40], key])) == 2
+    for _ in range(2):
+        store.drop_column(name, "city")
+        assert {path.name for path in folder.iterdir()} == {"00000.column", "manifest.json"}
+    assert files_with(tmp_path, [ciphertext[:40], key]) == []
+    with failed_at("rawdata.missing"):
+        store.open_columns(name, ("city",))
+    assert contents(store, name, "age") == [AGE]
+
+
+def test_a_column_that_comes_back_does_not_open_once_the_key_was_rotated(store: RawStore, tmp_path: Path) -> None:
+    """Deleted blocks that forensics find: the ciphertext and the old manifest, but not the KEK."""
+    name = publish(store, age=AGE, city=CITY)
+    found = shutil.copytree(tmp_path / "raw" / name, tmp_path / "found")
+    store.drop_column(name, "city")
+    kms_in(tmp_path).rotate(store)
+    shutil.copytree(found, tmp_path / "raw" / name, dirs_exist_ok=True)
+    with failed_at("kms.key-missing"):
+        open_store(tmp_path).open_columns(name, ("city",))
+
+
+@pytest.mark.parametrize("column", [None, "city"])
+def test_dropping_completes_after_a_kill_at_any_step(tmp_path: Path, column: str | None) -> None:
+    store = make_store(tmp_path)
+    name = publish(store, age=AGE, city=CITY)
+    shutil.copytree(tmp_path / "raw", tmp_path / "saved")
+
+    def drop() -> None:
+        if column is None:
+            open_store(tmp_path).drop_version(name)
+        else:
+            open_store(tmp_path).drop_column(name, column)
+
+    steps = []
+    for step in killed_at_every_step(drop):
+        steps.append(step)
+        drop()
+        left = {path.name for path in (tmp_path / "raw").rglob("*")}
+        assert left == ({name, "00000.column", "manifest.json"} if column else set())
+        shutil.rmtree(tmp_path / "raw")
+        shutil.copytree(tmp_path / "saved", tmp_path / "raw")
+    assert len(steps) > 5
+
+
+def test_publishing_is_whole_or_nothing_under_kill(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    steps = []
+    for step in killed_at_every_step(lambda: publish(open_store(tmp_path), age=AGE, city=CITY)):
+        steps.append(step)
+        store = open_store(tmp_path)
+        if "people@v1-a" in names(tmp_path):
+            assert contents(store, "people@v1-a", "age", "city") == [AGE, CITY]
+            store.drop_version("people@v1-a")
+        store.sweep(frozenset())
+        assert names(tmp_path) == set()
+    assert len(steps) > 8
+    assert contents(open_store(tmp_path), "people@v1-a", "age") == [AGE]

@@ -10,6 +10,7 @@ import pytest
 
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.rulebook import PolicyPack
+from enclave_runner.rawdata.kms import KmsChoice
 from enclave_runner.supervisor.enclave import open_enclave
 from enclave_runner.supervisor.home import EnclaveHome, create_home, lock_home, read_trust
 from enclave_runner.supervisor.limits import read_limits
@@ -30,9 +31,10 @@ def start_code(home: EnclaveHome) -> str:
 def test_a_home_is_for_its_owner_alone(bureau: Bureau) -> None:
     modes = {path.relative_to(bureau.home.folder).as_posix(): path.stat().st_mode & 0o777 for path in bureau.home.folder.rglob("*")}  # fmt: skip  # noqa: E501
     assert bureau.home.folder.stat().st_mode & 0o777 == 0o700
-    assert modes.pop("policies") == 0o700
+    assert modes.pop("policies") == modes.pop("kek") == 0o700
     assert set(modes.values()) == {0o600}
-    assert {"receipt.key", "pseudonym.key", "trust.json", "policies/limits.toml", "policies/rules.toml"} <= set(modes)
+    assert {"receipt.key", "pseudonym.key", "kms.json", "trust.json"} <= set(modes)
+    assert {"policies/limits.toml", "policies/rules.toml"} <= set(modes)
 
 
 def test_a_home_is_made_once_and_two_homes_share_no_key(bureau: Bureau, tmp_path: Path) -> None:
@@ -91,6 +93,25 @@ def test_no_start_without_key_trust_rules_or_limits(bureau: Bureau) -> None:
     home.trust.write_text("{}")
     with pytest.raises(Refused), open_enclave(home):
         pass
+
+
+def test_no_start_without_the_keys_of_the_raw_data(bureau: Bureau) -> None:
+    (kek,) = (bureau.home.folder / "kek").iterdir()
+    for path, code in ((bureau.home.folder / "kms.json", "kms.unreadable"), (kek, "kms.key-missing")):
+        aside = bureau.home.folder / "aside"
+        path.rename(aside)
+        assert start_code(bureau.home) == code
+        aside.rename(path)
+    kek.chmod(0o640)
+    assert start_code(bureau.home) == "kms.permissions"
+
+
+def test_nothing_is_made_where_the_token_does_not_answer(bureau: Bureau, tmp_path: Path) -> None:
+    home, nowhere = EnclaveHome(tmp_path / "new"), str(tmp_path / "nowhere")
+    with pytest.raises(Failed) as caught:
+        create_home(home, read_trust(bureau.home), POLICIES, KmsChoice(module=nowhere, token="t", pin_file=nowhere))
+    assert caught.value.code.startswith("kms.")
+    assert not home.folder.exists()
 
 
 def test_no_start_without_a_jail_and_nothing_is_left_open(bureau: Bureau, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,4 +174,3 @@ def test_a_lifetime_that_is_taken_out_falls_back_to_the_default(tmp_path: Path, 
 def test_the_lifetime_of_an_unlisted_entity_set_is_the_default() -> None:
     limits = read_limits(PolicyPack(POLICIES))
     assert limits.lifetime("vehicle") == limits.lifetime_default > 0
-    assert limits.import_profile.file_mb << 20 == limits.import_bytes

@@ -59,8 +59,8 @@ WIDE = column("note", ColumnType.TEXT)
 def test_a_hostile_model_is_refused_before_any_data_are_opened(
     site: Site, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened, real, before = [], RawStore.open, site.spent()
-    monkeypatch.setattr(RawStore, "open", lambda self, file: opened.append(file) or real(self, file))
+    opened, real, before = [], RawStore.open_columns, site.spent()
+    monkeypatch.setattr(RawStore, "open_columns", lambda self, *what: opened.append(what) or real(self, *what))
     make, what = ATTACKS[name]
     model = make()
     receipt = site.order(model_job(model), attached=model)
@@ -70,8 +70,8 @@ def test_a_hostile_model_is_refused_before_any_data_are_opened(
 
 def test_an_honest_model_opens_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control of the test above."""
-    opened, real, model = [], RawStore.open, onnx_models.identity()
-    monkeypatch.setattr(RawStore, "open", lambda self, file: opened.append(file) or real(self, file))
+    opened, real, model = [], RawStore.open_columns, onnx_models.identity()
+    monkeypatch.setattr(RawStore, "open_columns", lambda self, *what: opened.append(what) or real(self, *what))
     assert site.order(model_job(model), attached=model).outcome is Outcome.RELEASED
     assert len(opened) == 1
 

@@ -18,7 +18,7 @@ from enclave_runner.contract.codec import encode
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
 from enclave_runner.contract.merkle import open_checkpoint
-from enclave_runner.contract.receipt import Outcome
+from enclave_runner.contract.receipt import Assurance, Outcome
 from enclave_runner.contract.signing import seal
 from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
 from enclave_runner.contract.wire import (
@@ -87,7 +87,7 @@ def test_it_says_who_it_is(site: Site, door: Path) -> None:
     assert identity.key == site.enclave.key.public_key
     assert identity.policy_sha256 == site.bureau.policy_sha256
     assert open_checkpoint(identity.checkpoint, identity.origin, identity.key).size >= 0
-    assert identity.measurement.assurance == "software-only"
+    assert identity.measurement.assurance is Assurance.SOFTWARE_ONLY
 
 
 def test_a_job_a_replay_and_its_settlement(site: Site, door: Path) -> None:

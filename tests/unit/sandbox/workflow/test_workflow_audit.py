@@ -64,6 +64,7 @@ def test_an_honest_deployment_verifies(used: Bureau) -> None:
         "audit log": report.checks[0].entries,
         "receipt log": 3,
         "receipts stored": 3,
+        "restores": 0,
         "cross-checkpoints": 3,
         "parties": 6,
         "meter events": 3,

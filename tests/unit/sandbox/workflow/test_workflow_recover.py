@@ -12,7 +12,7 @@ from enclave_runner.contract.codec import digest
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import KeyFile
 from enclave_runner.contract.trust import Trust
-from enclave_runner.contract.wire import AskHoldings, FetchSettlement, Reply, Request, Settlement
+from enclave_runner.contract.wire import AskHoldings, FetchSettlement, Hello, Reply, Request, Settlement
 from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.store import audit_log, schema
 from sandbox.store.database import reading, writing
@@ -151,7 +151,7 @@ class StillRunning:
         self._bureau = bureau
 
     def call(self, request: Request, descriptor: int | None = None) -> Reply:
-        if isinstance(request, FetchSettlement | AskHoldings):
+        if isinstance(request, FetchSettlement | AskHoldings | Hello):
             return self._bureau.enclave.call(request, descriptor)
         raise Refused("ticket.replayed")
 

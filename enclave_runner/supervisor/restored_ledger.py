@@ -1,0 +1,105 @@
+"""What only a restore may do to a ledger: take back what it has forgotten, and count as spent what nobody can show.
+
+Nothing here lowers an odometer or frees a nonce. A running enclave opens a plain `Ledger` and can do none of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from enclave_runner.contract.codec import digest, encode
+from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.evidence import RESTORATION, Restoration
+from enclave_runner.contract.privacy import PrivacyLoss
+from enclave_runner.contract.receipt import Outcome, Receipt
+from enclave_runner.contract.signing import Signed, seal
+from enclave_runner.contract.ticket import Ticket
+from enclave_runner.supervisor.ledger import UNKNOWN, Ledger, newest_frontier
+
+
+class RestoredLedger(Ledger):
+    """The ledger of a home that is not in use yet."""
+
+    def adopt(self, found: Iterable[tuple[Signed, Ticket, Signed, Receipt, bytes | None]]) -> int:
+        """Take back receipts that this log has forgotten, in order: nonce, losses and place in the log. How many.
+
+        The caller has verified them. What the log still has is skipped; all are taken or none.
+
+        Raises:
+            Refused: `restore.gap` when one does not follow the log's end.
+        """
+        count = 0
+        with self._database.transaction() as connection:
+            frontier = newest_frontier(connection)
+            for order, ticket, signed, receipt, release in found:
+                if receipt.sequence < frontier.size:
+                    continue
+                if receipt.sequence > frontier.size:
+                    raise Refused("restore.gap", sequence=frontier.size)
+                self._take_back(connection, order, ticket, receipt)
+                self._enter(connection, frontier, ticket.ticket_id, signed, release)
+                frontier, count = frontier.append(encode(signed)), count + 1
+        return count
+
+    def _take_back(self, connection: sqlite3.Connection, order: Signed, ticket: Ticket, receipt: Receipt) -> None:
+        is_refused = receipt.outcome is Outcome.REFUSED
+        connection.execute(
+            "INSERT INTO tickets VALUES (?, ?, ?, ?, ?) ON CONFLICT (ticket_id) DO UPDATE SET state = excluded.state",
+            (
+                ticket.ticket_id,
+                receipt.grant_id,
+                encode(order),
+                "refused" if is_refused else "closed",
+                receipt.finished_at.isoformat(),
+            ),
+        )
+        if not is_refused:
+            self._remember_time(connection, ticket.issued_at)
+        for loss in receipt.losses:  # a ticket that was open in the backup has reserved the same loss already
+            connection.execute(
+                "INSERT INTO losses VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (ticket.ticket_id, receipt.grant_id, loss.entity_set, loss.pico_rho),
+            )
+
+    def reopen(self, ticket: Ticket, signed: Signed, grant_id: str, losses: tuple[PrivacyLoss, ...]) -> bool:
+        """Book a ticket that may have run before a restore as one that a crash left open; False when it is known.
+
+        No cap is asked: what may have been spent is spent.
+        """
+        with self._database.transaction() as connection:
+            if connection.execute("SELECT 1 FROM tickets WHERE ticket_id = ?", (ticket.ticket_id,)).fetchone():
+                return False
+            self._use_nonce(connection, ticket, signed, grant_id, "open", ticket.issued_at)
+            self._remember_time(connection, ticket.issued_at)
+            for loss in losses:
+                connection.execute(
+                    "INSERT INTO losses VALUES (?, ?, ?, ?)",
+                    (ticket.ticket_id, grant_id, loss.entity_set, loss.pico_rho),
+                )
+        return True
+
+    def record_restoration(self, restoration: Restoration, entity_sets: Iterable[str]) -> Signed:
+        """Sign and keep the statement. A lossy one spends the lifetime of the given entity sets and of all others."""
+        signed = seal(restoration, RESTORATION, self._signer)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO restorations(signed, not_before) VALUES (?, ?)",
+                (encode(signed), restoration.not_before.isoformat()),
+            )
+            if restoration.is_lossy:
+                self._spend_all(connection, signed, restoration, entity_sets)
+        return signed
+
+    def _spend_all(
+        self, connection: sqlite3.Connection, signed: Signed, restoration: Restoration, entity_sets: Iterable[str]
+    ) -> None:
+        name = f"restore-{digest(encode(signed))[:32]}"
+        connection.execute(
+            "INSERT INTO tickets VALUES (?, ?, ?, 'restored', ?)",
+            (name, RESTORATION, encode(signed), restoration.not_before.isoformat()),
+        )
+        known = connection.execute("SELECT DISTINCT entity_set FROM losses").fetchall()
+        for entity_set in sorted({*entity_sets, *(row[0] for row in known), UNKNOWN}):
+            left = max(0, self._lifetime(entity_set) - self._spent(connection, entity_set))
+            connection.execute("INSERT INTO losses VALUES (?, ?, ?, ?)", (name, RESTORATION, entity_set, left))

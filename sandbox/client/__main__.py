@@ -1,0 +1,65 @@
+"""`python -m sandbox.client verify-attestation FILE --key KEY --nonce HEX`: for machines without the platform.
+
+Exit codes: 0 verified, 2 wrong usage, 4 failed, 5 not verified.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from enclave_runner.contract.codec import encode
+from enclave_runner.contract.errors import Failed, Refused
+from sandbox.client.attestation import MAX_AGE, Verdict
+from sandbox.client.request import Audit, claims, document, headline, notes
+
+VERIFIED, USAGE, FAILED, NOT_VERIFIED = 0, 2, 4, 5
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Verify one attestation and say how every check went."""
+    given = _parser().parse_args(arguments)
+    as_json = given.json
+    fields = {name: value for name, value in vars(given).items() if name not in ("json", "command")}
+    try:
+        verdict = Audit(**fields).judge()
+    except (ValueError, Refused) as wrong:
+        print(f"yunei: {wrong}", file=sys.stderr)  # noqa: T201
+        return USAGE
+    except Failed as failed:
+        print(f"yunei: {failed.code}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    print(encode(document(verdict)).decode() if as_json else table(verdict))  # noqa: T201
+    return VERIFIED if verdict.ok else NOT_VERIFIED
+
+
+def table(verdict: Verdict) -> str:
+    """An aligned line for each check, then what was verified and what was not proved."""
+    width = max(len(check.name) for check in verdict.checks)
+    rows = [f"{check.status.value:<9}  {check.name:<{width}}  {check.detail}" for check in verdict.checks]
+    return "\n".join([*rows, "", *claims(verdict), "", headline(verdict), *notes(verdict)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sandbox.client", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    verify = commands.add_parser("verify-attestation", help="离线核验证明 / verify an attestation offline")
+    verify.add_argument("attestation", type=Path, help="证明文件 / the attestation")
+    verify.add_argument("--key", required=True, help="预先取得的公钥 algorithm:hex / the pinned key")
+    verify.add_argument("--nonce", required=True, help="本人所发随机数（十六进制）/ the nonce that was asked with, hex")
+    verify.add_argument("--expect", type=Path, help="预期度量 / expected measurement (yunei enclave expect)")
+    verify.add_argument("--since", type=Path, help="此前见过的检查点 / a checkpoint seen earlier")
+    verify.add_argument("--quote", type=Path, help="TEE 引证 / a TEE quote")
+    verify.add_argument("--collateral", type=Path, help="引证的佐证材料 / its collateral (JSON)")
+    verify.add_argument("--quote-policy", type=Path, help="引证策略 / which quotes count (JSON)")
+    verify.add_argument(
+        "--max-age", dest="max_age_seconds", type=int, default=int(MAX_AGE.total_seconds()), help="秒 / seconds"
+    )
+    verify.add_argument("--at", help="以此时刻为准 / judge as of this moment (ISO 8601)")
+    verify.add_argument("--json", action="store_true", help="输出 JSON / print JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
