@@ -5,10 +5,10 @@ SHELL := /bin/bash
 PYTEST := .venv/bin/python -m pytest
 CITY ?= 20000
 
-.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape docs bench bench-main bench-enclave clean
+.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape test-escape-unprivileged docs bench bench-main bench-enclave clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/run.stamp ## install what runs Yunei (hash-pinned) into .venv
 setup-dev: .venv/dev.stamp ## install what tests Yunei as well
@@ -46,6 +46,9 @@ test-all: test test-slow ## everything
 
 test-escape: setup-dev ## the jail, attacked
 	$(PYTEST) tests/escape
+
+test-escape-unprivileged: setup-dev ## the same as an ordinary user, also when root starts it
+	tools/escape_unprivileged.sh
 
 docs: setup-dev ## regenerate the generated documents
 	.venv/bin/python tools/make_compliance.py

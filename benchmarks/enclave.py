@@ -29,9 +29,9 @@ from enclave_runner.contract.dataset import Column, ColumnType, DatasetSpec, Key
 from enclave_runner.contract.grant import Grant
 from enclave_runner.contract.job import Predicate, QueryJob, VerificationJob
 from enclave_runner.contract.privacy import Budget
-from enclave_runner.jail.launcher import Zygote
+from enclave_runner.jail.launcher import MemoryFile, Zygote
 from enclave_runner.jail.profile import JailProfile
-from enclave_runner.kinds.tasks import Parsing, Rehearsal, Vectors
+from enclave_runner.kinds.tasks import Done, Gating, Rehearsal, Vectors
 from enclave_runner.supervisor.execute import aggregation_of, weighted_extract
 from enclave_runner.supervisor.prepare import PreparedQuery, prepare_query
 
@@ -109,7 +109,7 @@ def _starts(office: Office) -> list[Check]:
     grant = office.grant(spec, COLUMNS)
     with Zygote() as cold, Zygote() as warm:
         profile = office.enclave.limits.job_profile
-        warm.keep_ready(profile, 2)
+        warm.keep_ready(profile, START_ROUNDS)
         _empty_job(cold, profile)
         actions: list[Callable[[], object]] = [
             lambda: _empty_job(cold, profile),
@@ -125,14 +125,20 @@ def _starts(office: Office) -> list[Check]:
                 Check("warm_dispatch_ratio", None, "x", ">= 50", peer, note),
             ]
         start, ticket, floor = interleaved(START_ROUNDS, *actions)
+        time.sleep(2)  # until all wait
         dispatch = median(_dispatch(warm, profile) for _ in range(START_ROUNDS))
     return [
         Check("job_start_ratio", floor / start, "x", ">= 6", peer, "a query on an empty table, from fork to reaped"),
         Check(
-            "ticket_to_receipt_ratio", floor / ticket, "x", ">= 3", peer, "plan, extract, sums, gate, noise, receipt"
+            "ticket_to_receipt_ratio",
+            floor / ticket,
+            "x",
+            ">= 3",
+            peer,
+            "planned at its quote; all that follows",
         ),
         Check(
-            "warm_dispatch_ratio", floor / dispatch, "x", ">= 50", peer, "order to the first byte of a waiting worker"
+            "warm_dispatch_ratio", floor / dispatch, "x", ">= 50", peer, "order to answer, from a worker that waited"
         ),
     ]
 
@@ -145,11 +151,11 @@ def _empty_job(zygote: Zygote, profile: JailProfile) -> None:
 
 
 def _dispatch(zygote: Zygote, profile: JailProfile) -> float:
-    """Seconds from the order to a worker that has its task."""
-    time.sleep(0.3)  # until one waits
-    began = time.perf_counter()
-    zygote.run(encode(Parsing(sql="", features=False)), [], profile)
-    return time.perf_counter() - began
+    """Seconds from the order to the answer of a waiting worker that has nothing to do but read its task."""
+    with MemoryFile(encode(Done())) as said:
+        began = time.perf_counter()
+        zygote.run(encode(Gating()), [said.descriptor], profile)
+        return time.perf_counter() - began
 
 
 def _bubblewrap() -> None:

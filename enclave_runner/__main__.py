@@ -26,7 +26,7 @@ from enclave_runner.jail.profile import JailProfile
 from enclave_runner.rawdata.kms import KmsChoice
 from enclave_runner.rawdata.suite import Suite
 from enclave_runner.supervisor.backup import back_up
-from enclave_runner.supervisor.doctor import examine
+from enclave_runner.supervisor.doctor import causes, examine
 from enclave_runner.supervisor.enclave import open_enclave
 from enclave_runner.supervisor.home import EnclaveHome, create_home, lock_home
 from enclave_runner.supervisor.limits import read_limits
@@ -42,6 +42,7 @@ USERS_POLL_SECONDS = 0.2
 
 def main() -> int:
     """Run one command."""
+    os.umask(0o077)
     arguments = _parser().parse_args()
     try:
         match arguments.command:
@@ -64,7 +65,7 @@ def main() -> int:
             case "drop-data":
                 return _drop_data(arguments)
             case _:
-                return _doctor(arguments.json)
+                return _doctor(arguments.json, arguments.home)
     except YuneiError as error:
         code = error.code if isinstance(error, Failed) else str(error)
         print(f"yunei enclave: {code}", file=sys.stderr)  # noqa: T201 - codes only, never data
@@ -93,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     dropping.add_argument("--dataset", required=True)
     dropping.add_argument("--version", help="all versions when not given")
     dropping.add_argument("--column", help="whole versions when not given")
-    commands.add_parser("doctor", help="try to escape the jail").add_argument("--json", action="store_true")
+    examining = commands.add_parser("doctor", help="try to escape the jail")
+    examining.add_argument("--json", action="store_true")
+    examining.add_argument("--home", type=Path, help="under the limits of this home's jobs")
     return parser
 
 
@@ -111,6 +114,10 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint of the receipt log that somebody has seen")
     parser.add_argument("--receipts", type=Path, help="tickets and receipts that somebody has kept")
     parser.add_argument("--accept-loss-of-receipts", action="store_true", help="all lifetime budgets count as spent")
+    parser.add_argument("--enclave-key", help="id or SHA-256 of the enclave's key; any other enclave's is refused")
+    parser.add_argument("--pkcs11-module", help="the library of the token that holds its keys")
+    parser.add_argument("--pkcs11-token", default="", help="the token's label")
+    parser.add_argument("--pkcs11-pin-file", type=Path, help="a file with mode 0600")
 
 
 def _back_up(arguments: argparse.Namespace) -> int:
@@ -128,9 +135,12 @@ def _back_up(arguments: argparse.Namespace) -> int:
 def _restore(arguments: argparse.Namespace) -> int:
     key = BackupKey.load(arguments.key)
     note = None if arguments.checkpoint is None else read_note(arguments.checkpoint)
-    proof = Proof(note, arguments.receipts, arguments.accept_loss_of_receipts)
+    proof = Proof(note, arguments.receipts, arguments.accept_loss_of_receipts, arguments.enclave_key)
+    pin_file = "" if arguments.pkcs11_pin_file is None else str(arguments.pkcs11_pin_file.resolve())
+    token = KmsChoice(module=arguments.pkcs11_module, token=arguments.pkcs11_token, pin_file=pin_file)
+    home = EnclaveHome(arguments.home.resolve())
     try:
-        report = restore(EnclaveHome(arguments.home.resolve()), file_of(0), key, proof, arguments.label)
+        report = restore(home, file_of(0), key, proof, arguments.label, token=token)
     except Refused as refused:  # for a caller that shows the rule's text
         print(encode(RefusedReply(rule=refused.rule, facts=refused.facts)).decode())  # noqa: T201
         raise
@@ -187,9 +197,22 @@ def _serve(home: EnclaveHome, while_used: bool) -> int:
             if while_used:
                 threading.Thread(target=_end_without_users, args=(home, conversations), daemon=True).start()
             serve(enclave, listener, conversations)
+    except Failed as failed:
+        if failed.code.startswith("jail."):
+            return _explain(home, failed)
+        raise
     finally:
         os.close(lock)
     return OK
+
+
+def _explain(home: EnclaveHome, failed: Failed) -> int:
+    """Name what was open or missing when the jail is why nothing started: in the fault log and on standard error."""
+    rows = causes(failed, _job_profile(home))
+    home.note_fault(failed, "start", rows)
+    named = ", ".join(rows) or "nothing named"
+    print(f"yunei enclave: {failed.code}: {named}; see `yunei enclave doctor`", file=sys.stderr)  # noqa: T201
+    return FAILED
 
 
 def _end_without_users(home: EnclaveHome, conversations: Conversations) -> None:
@@ -217,8 +240,12 @@ def _expect(pack: PolicyPack) -> int:
     return OK
 
 
-def _doctor(as_json: bool) -> int:
-    found = examine(JailProfile())
+def _job_profile(home: EnclaveHome) -> JailProfile:
+    return read_limits(PolicyPack(home.policies)).job_profile
+
+
+def _doctor(as_json: bool, home: Path | None) -> int:
+    found = examine(JailProfile() if home is None else _job_profile(EnclaveHome(home)))
     if as_json:
         print(encode(found).decode())  # noqa: T201
     else:

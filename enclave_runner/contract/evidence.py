@@ -49,9 +49,13 @@ class Restoration(Value, frozen=True):
 
 
 class RestoreReport(Value, frozen=True):
-    """A finished restore. `replayed` receipts and `reopened` tickets came from evidence; see `Restoration`."""
+    """A finished restore. `replayed` receipts and `reopened` tickets came from evidence; see `Restoration`.
+
+    `enclave_key` is the SHA-256 of the key that signed the backup; its first 16 digits are that key's id.
+    """
 
     label: str
+    enclave_key: str
     made_at: datetime
     not_before: datetime
     size: int

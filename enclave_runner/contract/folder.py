@@ -90,7 +90,7 @@ def unpack(archive: ArchiveReader, folder: Path) -> None:
             for member in tar:
                 _place(tar, member, folder)
                 tar.members.clear()  # the stream is read once; a list of all members would only grow
-    except tarfile.TarError:
+    except (tarfile.TarError, ValueError, OverflowError):  # headers are the archive's maker's, not ours
         raise Failed("backup.damaged") from None
     except OSError:
         raise Failed("restore.unwritable") from None
@@ -103,10 +103,12 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
     if name.is_absolute() or ".." in name.parts or not name.parts:
         raise Failed("backup.damaged")
     path = folder / name
-    if member.isdir():
+    if member.type == tarfile.DIRTYPE:
         path.mkdir(mode=0o700)
         return
-    content = tar.extractfile(member) if member.isreg() else None
+    # A sparse file may claim any size of nothing, also as a regular one with extended headers.
+    is_file = member.type == tarfile.REGTYPE and not member.issparse()
+    content = tar.extractfile(member) if is_file else None
     if content is None:
         raise Failed("backup.damaged")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

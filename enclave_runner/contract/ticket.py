@@ -28,8 +28,8 @@ class Ticket(Value, frozen=True):
 
     `input_sha256` is the digest of what travels beside the ticket (a model, a question), None when nothing does.
     `audit_root` and `audit_size` are the control plane's newest checkpoint, which the receipt log then carries.
-    `receipts_seen` is the newest checkpoint of the receipt log that the control plane has verified: an enclave that does
-    not have it in its log runs nothing.
+    `receipts_seen` is the newest checkpoint of the receipt log that the control plane has verified: an enclave that
+    does not have it in its log runs nothing.
     """
 
     ticket_id: str

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from enclave_runner.contract.codec import encode
@@ -19,10 +20,11 @@ from enclave_runner.contract.errors import Failed
 from enclave_runner.jail import cgroup
 from enclave_runner.jail.confine import ENVIRONMENT
 from enclave_runner.jail.profile import JailProfile
-from enclave_runner.jail.zygote import BROKEN, DONE, JAILED, LIMIT, MAX_DESCRIPTORS, Keep, Order
+from enclave_runner.jail.zygote import HEAD_BYTES, JAILED, LIMIT, MAX_DESCRIPTORS, NO_WORKER, Keep, Order
 
 MAX_RESULT_BYTES = 8 << 20
 PARTING_SECONDS = 5.0
+ORDER_SECONDS = 20.0
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
@@ -32,6 +34,7 @@ class Zygote:
     def __init__(self) -> None:
         self._lock, self._reviving = threading.Lock(), threading.Lock()
         self._kept: dict[JailProfile, int] = {}
+        self._undertaker = ThreadPoolExecutor(1, "undertaker")
         self._start()
 
     def _start(self) -> None:
@@ -48,6 +51,7 @@ class Zygote:
             cwd="/",
         )
         theirs.close()
+        ours.settimeout(ORDER_SECONDS)
         self._orders = ours
 
     def __enter__(self) -> Zygote:
@@ -63,6 +67,7 @@ class Zygote:
         self._orders.close()
         self._process.kill()
         self._process.wait()
+        self._undertaker.shutdown()
         cgroup.sweep()
 
     def revive(self, prove: Callable[[Zygote], object]) -> None:
@@ -78,7 +83,8 @@ class Zygote:
                 raise
             with self._lock:
                 self._orders.close()
-                self._process, self._orders = fresh._process, fresh._orders
+                self._undertaker.shutdown()
+                self._process, self._orders, self._undertaker = fresh._process, fresh._orders, fresh._undertaker
             for profile, count in self._kept.items():
                 self.keep_ready(profile, count)
 
@@ -110,6 +116,8 @@ class Zygote:
     ) -> bytes:
         """Run one job in a jail of its own and return its raw answer, at most 8 MiB.
 
+        The worker is killed as soon as its answer is complete; its end is not waited for.
+
         Args:
             descriptors: sealed memory and pipes; anything else the worker cannot open.
             wall_seconds: the deadline, where it is not the profile's.
@@ -124,20 +132,34 @@ class Zygote:
             except (OSError, ValueError):
                 raise Failed("jail.zygote-gone") from None
         try:
-            return _await_answer(result, status, pidfd, wall_seconds or profile.wall_seconds)
+            answer = _await_answer(result, status, wall_seconds or profile.wall_seconds)
+        except BaseException:
+            _bury(pidfd)
+            raise
         finally:
-            _kill(pidfd)
-            for descriptor in (result, status, pidfd):
-                os.close(descriptor)
+            os.close(result)
+            os.close(status)
+        self._undertaker.submit(_bury, pidfd)
+        return answer
 
     def _order(self, profile: JailProfile, descriptors: list[int]) -> list[int]:
         if len(descriptors) > MAX_DESCRIPTORS:
             raise Failed("jail.descriptors")
         with self._lock:
-            socket.send_fds(self._orders, [encode(Order(profile=profile))], descriptors)
-            _, received, _, _ = socket.recv_fds(self._orders, 1, 3)
+            try:
+                socket.send_fds(self._orders, [encode(Order(profile=profile))], descriptors)
+                said, received, _, _ = socket.recv_fds(self._orders, 1, 3)
+            except TimeoutError:
+                self._process.kill()  # whatever it says later would be taken for the answer to another order
+                raise
+        if said == NO_WORKER:
+            raise Failed("jail.absent")
         if len(received) != 3:
-            raise OSError("the zygote hung up")
+            # It hung up, or this process has no descriptor left and a worker is on its way that nobody would end.
+            self._process.kill()
+            for descriptor in received:
+                os.close(descriptor)
+            raise OSError("no whole answer")
         return received
 
 
@@ -164,49 +186,55 @@ def seal_memory(descriptor: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
 
 
-def _await_answer(result: int, status: int, pidfd: int, wall_seconds: float) -> bytes:
+def _await_answer(result: int, status: int, wall_seconds: float) -> bytes:
+    """The one frame of an answer: its length in eight bytes, and that many bytes."""
     deadline = time.monotonic() + wall_seconds
-    answer = bytearray()
-    while True:
+    said = bytearray()
+    while len(said) < HEAD_BYTES or len(said) < HEAD_BYTES + int.from_bytes(said[:HEAD_BYTES], "big"):
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([result], [], [], left)[0]:
             raise Failed("job.deadline")
         part = os.read(result, 1 << 16)
         if not part:
-            break
-        answer += part
-        if len(answer) > MAX_RESULT_BYTES:
+            raise _no_answer(_read_status(status, deadline, 2))
+        said += part
+        if len(said) > HEAD_BYTES + MAX_RESULT_BYTES:
             raise Failed("job.limit")
-    said = _read_status(status, deadline)
-    if said[:1] != JAILED:
+    if _read_status(status, deadline, 1) != JAILED:
         raise Failed("jail.absent")
+    return bytes(said[HEAD_BYTES : HEAD_BYTES + int.from_bytes(said[:HEAD_BYTES], "big")])
+
+
+def _no_answer(said: bytes) -> Failed:
+    if said[:1] != JAILED:
+        return Failed("jail.absent")
     ending = said[1:2]
     if ending == LIMIT:
-        raise Failed("job.limit")
-    if ending != DONE:
-        raise Failed("job.broken" if ending == BROKEN else "job.killed")
-    return bytes(answer)
+        return Failed("job.limit")
+    return Failed("job.broken" if ending else "job.killed")
 
 
-def _read_status(status: int, deadline: float) -> bytes:
+def _read_status(status: int, deadline: float, count: int) -> bytes:
     said = bytearray()
-    while len(said) < 2:
+    while len(said) < count:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([status], [], [], left)[0]:
             raise Failed("job.deadline")
-        part = os.read(status, 2)
+        part = os.read(status, count - len(said))
         if not part:
             break
         said += part
     return bytes(said)
 
 
-def _kill(pidfd: int) -> None:
+def _bury(pidfd: int) -> None:
     """End a job: its outer process is asked to kill the worker and follows it; forced when it does not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(pidfd, number)
-        except ProcessLookupError:
-            return
-        if select.select([pidfd], [], [], PARTING_SECONDS)[0]:
-            return
+            if select.select([pidfd], [], [], PARTING_SECONDS)[0]:
+                return
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)

@@ -24,7 +24,7 @@ PLAIN = {
     "readv": 19, "writev": 20, "access": 21, "sched_yield": 24, "mremap": 25, "madvise": 28, "dup": 32,
     "nanosleep": 35, "getpid": 39, "sendfile": 40, "recvmsg": 47, "exit": 60, "uname": 63, "fsync": 74,
     "fdatasync": 75, "ftruncate": 77, "getcwd": 79, "rename": 82, "mkdir": 83, "rmdir": 84, "unlink": 87,
-    "readlink": 89, "gettimeofday": 96, "getrusage": 98, "sysinfo": 99, "getuid": 102, "getgid": 104, "geteuid": 107,
+    "readlink": 89, "gettimeofday": 96, "getrusage": 98, "getuid": 102, "getgid": 104, "geteuid": 107,
     "getegid": 108, "getppid": 110, "sigaltstack": 131, "gettid": 186, "futex": 202, "sched_getaffinity": 204,
     "getdents64": 217, "set_tid_address": 218, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229,
     "clock_nanosleep": 230, "exit_group": 231, "openat": 257, "newfstatat": 262, "unlinkat": 263, "readlinkat": 267,
@@ -42,14 +42,19 @@ X86_64, X32_BIT = 0xC000003E, 0x40000000
 CLONE_THREAD, CLONE_NEW_ANY = 0x10000, 0x7E020000  # the second: every CLONE_NEW* flag that clone() takes
 SHARED_ANONYMOUS, GROWS_DOWN, PROT_EXEC = 0x21, 0x100, 4
 TERMINAL_CALLS = (0x5401, 0x541B, 0x5451)  # TCGETS, FIONREAD, FIOCLEX: no TIOCSTI
-NAME_CALLS = (15, 16)  # PR_SET_NAME, PR_GET_NAME
-# Duplicate, descriptor and status flags, record locks, F_DUPFD_CLOEXEC, F_GET_SEALS: no F_SETOWN, F_SETSIG, F_NOTIFY.
-FILE_CALLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1034)
+# Names of threads, which every local user can read: PR_SET_NAME is told that it was done, PR_GET_NAME is done.
+SET_NAME, GET_NAME = 15, 16
+# Duplicate, descriptor and status flags, F_DUPFD_CLOEXEC, F_GET_SEALS: no F_SETOWN, F_SETSIG, F_NOTIFY.
+FILE_CALLS = (0, 1, 2, 3, 4, 1030, 1034)
+# Record locks (F_GETLK, F_SETLK, F_SETLKW) can be read by others, on /dev/null and in /proc/locks, and are memory of
+# the kernel that no limit counts. DuckDB gives up without them: it is told that they are set, and nothing is.
+LOCK_CALLS = (5, 6, 7)
 WORKER_PID = 1  # a worker is always the first process of its pid namespace
 
 Instruction = tuple[int, int, int, int]  # operation, jump if true, jump if false, operand
 DENY: Instruction = (RET, 0, 0, ERRNO | errno.EPERM)
 PERMIT: Instruction = (RET, 0, 0, ALLOW)
+PRETEND: Instruction = (RET, 0, 0, ERRNO)  # errno 0: the call returns as if it had been made
 
 
 def program() -> list[Instruction]:
@@ -78,8 +83,8 @@ def _guards() -> dict[int, list[Instruction]]:
         # A thread of this process, and no new namespace.
         CLONE: [(LOAD, 0, 0, _low(0)), (JSET, 0, 1, CLONE_THREAD), (JSET, 0, 1, CLONE_NEW_ANY), DENY, PERMIT],
         IOCTL: _one_of(1, TERMINAL_CALLS),
-        FCNTL: _one_of(1, FILE_CALLS),
-        PRCTL: _one_of(0, NAME_CALLS),
+        FCNTL: _one_of(1, FILE_CALLS, LOCK_CALLS),
+        PRCTL: _one_of(0, (GET_NAME,), (SET_NAME,)),
         TGKILL: _one_of(0, (WORKER_PID,)),
         # Reading a limit: the pointer to a new one is null in both of its halves.
         PRLIMIT64: [
@@ -110,9 +115,13 @@ def _low(argument: int) -> int:
     return ARGUMENTS + 8 * argument
 
 
-def _one_of(argument: int, values: Sequence[int]) -> list[Instruction]:
-    tests = [(JEQ, len(values) - place, 0, value) for place, value in enumerate(values)]
-    return [(LOAD, 0, 0, _low(argument)), *tests, DENY, PERMIT]
+def _one_of(argument: int, values: Sequence[int], pretended: Sequence[int] = ()) -> list[Instruction]:
+    """Permit some values of an argument, pretend for others, deny the rest."""
+    tests: list[Instruction] = [(LOAD, 0, 0, _low(argument))]
+    for verdict, listed in ((PERMIT, values), (PRETEND, pretended)):
+        for value in listed:
+            tests += [(JEQ, 0, 1, value), verdict]
+    return [*tests, DENY]
 
 
 def packed_program() -> bytes:

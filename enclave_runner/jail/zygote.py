@@ -28,6 +28,8 @@ Ready = Callable[[], None]
 
 JAILED, UNJAILED = b"J", b"X"
 DONE, BROKEN, LIMIT = b"0", b"1", b"2"
+NO_WORKER = b"!"
+HEAD_BYTES = 8  # before an answer: its length
 MAX_DESCRIPTORS = 128
 RESULT, STATUS, TASK_DOOR, GATE = 3, 4, 5, 6
 REST_SECONDS = 0.02  # a job that has just begun gets the processor before the next worker is made ready
@@ -99,10 +101,11 @@ class Stock:
         return any(len(self._waiting[profile]) < count for profile, count in self._wanted.items())
 
     def replenish(self) -> None:
-        """Make one worker ready."""
+        """Make one worker ready; when the host has nothing left for it, the next pause will do."""
         for profile, count in self._wanted.items():
             if len(self._waiting[profile]) < count:
-                self._waiting[profile].append(self._spawn(profile))
+                with contextlib.suppress(OSError):
+                    self._waiting[profile].append(self._spawn(profile))
                 return
 
 
@@ -126,7 +129,11 @@ def serve(orders: socket.socket, work: Work, ready: Ready = lambda: None) -> Non
         if isinstance(said, Keep):
             stock.keep(said.profile, said.count)
             continue
-        worker = stock.take(said.profile)
+        try:
+            worker = stock.take(said.profile)
+        except OSError:  # no process or descriptor left on this host: this job does not start, others go on
+            _decline(orders, descriptors)
+            continue
         with contextlib.suppress(OSError):  # it died on the way into its jail: its status pipe says so
             socket.send_fds(worker.door, [b"."], descriptors)
         socket.send_fds(orders, [b"."], [worker.pidfd, worker.result, worker.status])
@@ -134,6 +141,12 @@ def serve(orders: socket.socket, work: Work, ready: Ready = lambda: None) -> Non
         for descriptor in descriptors:
             os.close(descriptor)
         _reap()
+
+
+def _decline(orders: socket.socket, descriptors: list[int]) -> None:
+    orders.send(NO_WORKER)
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _is_told(orders: socket.socket, stock: Stock, groups: cgroup.WorkerGroups) -> bool:
@@ -157,29 +170,47 @@ def _reap() -> None:
 
 
 def _spawn(profile: JailProfile, work: Work, ready: Ready, groups: cgroup.WorkerGroups) -> Worker:
-    result, result_end = os.pipe()
-    status, status_end = os.pipe()
-    door, door_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    zygote, group = os.getpid(), groups.fresh()
-    child = os.fork()
-    if child == 0:
-        _outer(profile, [result_end, status_end, door_end.fileno()], work, ready, zygote, group)
-    worker = Worker(os.pidfd_open(child), result, status, door)
-    groups.belongs_to(group, worker.pidfd)
+    """A worker on its way into its jail.
+
+    Raises:
+        OSError: the host has no process or descriptor left; nothing stays open then.
+    """
+    with contextlib.ExitStack() as on_failure:
+        result, result_end = _pipe(on_failure)
+        status, status_end = _pipe(on_failure)
+        door, door_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        zygote, group = os.getpid(), groups.fresh()
+        child = os.fork()
+        if child == 0:
+            _outer(profile, [result_end, status_end, door_end.fileno()], work, ready, zygote, group)
+        on_failure.callback(os.kill, child, signal.SIGKILL)
+        worker = Worker(os.pidfd_open(child), result, status, door)
+        groups.belongs_to(group, worker.pidfd)
+        on_failure.pop_all()
     door_end.close()
     os.close(result_end)
     os.close(status_end)
     return worker
 
 
+def _pipe(on_failure: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        on_failure.callback(os.close, end)
+    return ends
+
+
 def _outer(
     profile: JailProfile, descriptors: list[int], work: Work, ready: Ready, zygote: int, group: cgroup.Group
 ) -> None:
     """The half that stays outside the pid namespace: jails, forks pid 1, watches, tells how it ended. Never returns."""
+    status = descriptors[1]
     try:
         os.setsid()
         confine.die_with_parent(zygote)
         confine.take_descriptors(descriptors)
+        status = STATUS
+        Path("/proc/self/oom_score_adj").write_text("1000")  # the first to go when the host runs out of memory
         _, opener = os.pipe()  # the first of the two is GATE: all lower numbers are taken
         doors = group.make(profile)
         confine.drop_identity(zygote)
@@ -193,9 +224,9 @@ def _outer(
         os.write(opener, b".")
         os.close(RESULT)
         syscalls.close_from(TASK_DOOR)
-        os.write(STATUS, _watch(inner, profile))
+        os.write(status, _watch(inner, profile))
     except BaseException:
-        os.write(STATUS, UNJAILED)
+        os.write(status, UNJAILED)
     finally:
         os._exit(0)
 
@@ -229,6 +260,8 @@ def _watch(inner: int, profile: JailProfile) -> bytes:
 
 def _resident_pages() -> int:
     """Of the worker. Both halves share the mounts, and so the worker's /proc, where it is the first process."""
+    if not os.path.lexists(confine.EXTRACT_LOOP):
+        return 0  # its root is not there yet, and the first process is the host's
     return int(Path("/proc/1/statm").read_text().split()[1])
 
 
@@ -256,7 +289,7 @@ def _inner(profile: JailProfile, work: Work, ready: Ready) -> None:
         ready()
         task, *data = _await_task(door)
         answer = work(os.pread(task, os.fstat(task).st_size, 0), data)
-        _write_all(RESULT, answer)
+        _write_all(RESULT, len(answer).to_bytes(HEAD_BYTES, "big") + answer)
     except MemoryError:
         os._exit(96)
     except BaseException:  # the text of an exception may hold raw cells: it ends here

@@ -1,31 +1,14 @@
-"""The zygote's program: import everything that a worker may need, then wait for orders.
-
-The worker's root is empty, so a module that is not imported here does not exist for a job. That includes the codecs and
-modules that libraries import on first use.
-"""
+"""`python -m enclave_runner.kinds DESCRIPTOR`: out of the network first, then the zygote's program."""
 
 from __future__ import annotations
 
-import _strptime  # type: ignore[import-not-found]  # noqa: F401
-import decimal  # noqa: F401
-import encodings.idna
-import encodings.latin_1
-import encodings.utf_8_sig  # noqa: F401
-import socket
 import sys
-import uuid  # noqa: F401
-import zoneinfo  # noqa: F401
 
-import numpy.fft
-import numpy.linalg
-import numpy.ma
-import numpy.random  # noqa: F401
-import pyarrow.compute
-import pyarrow.parquet  # noqa: F401
-import sqlglot.dialects.duckdb  # noqa: F401
+from enclave_runner.jail.confine import leave_network
 
-from enclave_runner.jail.zygote import serve
-from enclave_runner.kinds.work import work
+leave_network()  # now: some engines start threads when they are imported, and then it is too late for a namespace
+
+from enclave_runner.kinds.program import main  # noqa: E402
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), work)
+    main(int(sys.argv[1]))

@@ -12,7 +12,6 @@ OPEN_SETTINGS = (
     "SET temp_directory = '/scratch/spill'",
     "SET max_temp_directory_size = '48MB'",
     "SET secret_directory = '/nowhere'",
-    "SET threads = 2",
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
     "SET allow_community_extensions = false",
@@ -42,16 +41,29 @@ MEMORY_MB = 2048
 _ready: list[duckdb.DuckDBPyConnection] = []
 
 
+def open_ahead() -> None:
+    """Open an engine before the fork, for every worker to have a copy of: it takes longer than many a task.
+
+    It has no threads, which would not survive, and no data. Its first parse tree is made here as well.
+    """
+    connection = _open()
+    connection.execute("SELECT json_serialize_sql('SELECT 1')").fetchall()
+    _ready.append(connection)
+
+
 def ready() -> None:
-    """Open the engine that this worker's one task will use: it takes longer than many a task."""
+    """Give the engine that this worker's one task will use its threads and its memory."""
     if not _ready:
         _ready.append(_open())
+    for setting in ("SET threads = 2", f"SET memory_limit = '{_memory_mb()}MiB'"):
+        _ready[-1].execute(setting)
 
 
 @contextmanager
 def engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """A fresh in-memory DuckDB that may still open the descriptors it is handed. Out of memory becomes MemoryError."""
-    connection = _ready.pop() if _ready else _open()
+    ready()
+    connection = _ready.pop()
     try:
         yield connection
     except duckdb.OutOfMemoryException:
@@ -61,8 +73,8 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _open() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:")
-    for setting in (*OPEN_SETTINGS, f"SET memory_limit = '{_memory_mb()}MiB'"):
+    connection = duckdb.connect(":memory:", config={"threads": 1, "async_threads": 0})
+    for setting in OPEN_SETTINGS:
         connection.execute(setting)
     return connection
 

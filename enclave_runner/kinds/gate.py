@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from enclave_runner.contract.codec import decode
-from enclave_runner.kinds.tasks import Declined, IntakeAnswer, TaskAnswer, Vectors
+from enclave_runner.kinds.tasks import Declined, IntakeAnswer, ProbeReport, TaskAnswer, Vectors
 
 MAX_INTEGER = 1 << 62
 MAX_VECTORS, MAX_CELLS = 64, 1 << 20
@@ -31,17 +31,23 @@ def run(descriptors: list[int]) -> TaskAnswer:
         case IntakeAnswer():
             _require(min(answer.accepted, answer.rejected, answer.entities) >= 0)
             _require(max(answer.accepted, answer.rejected, answer.entities) < MAX_INTEGER)
-            _require(len(answer.rejections) <= MAX_REJECTIONS)
+            _require(len(answer.rejections) <= min(MAX_REJECTIONS, answer.rejected))
             for item in answer.rejections:
                 _require(0 < item.row < MAX_INTEGER and _is_name(item.column) and _is_name(item.rule))
         case Declined():
             _require(_is_name(answer.rule) and len(answer.facts) <= MAX_FACTS)
-            _require(all(_is_name(name) and len(text) <= MAX_FACT for name, text in answer.facts.items()))
+            _require(all(_is_name(name) and _is_fact(text) for name, text in answer.facts.items()))
+        case ProbeReport():
+            raise ImproperAnswerError  # full of texts, and only the self-test asks for one, of a worker without data
     return answer
 
 
 def _is_name(text: str) -> bool:
     return len(text) <= MAX_NAME and text.isprintable()
+
+
+def _is_fact(text: str) -> bool:
+    return len(text) <= MAX_FACT and text.isprintable()
 
 
 def _require(holds: bool) -> None:

@@ -110,15 +110,18 @@ def read_column(path: Path, place: ColumnPlace, data_key: bytes) -> int:
     """The column's plaintext in a sealed memfd; the caller closes it. One chunk at a time is in this process's memory.
 
     Raises:
-        Failed: `rawdata.missing`, or `rawdata.damaged` when a single bit is not as it was written.
+        Failed: `rawdata.missing`, `rawdata.unreadable` when the disk or the memory does not take part,
+            `rawdata.damaged` when a single bit is not as it was written.
     """
     target = os.memfd_create("column", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         try:
             with path.open("rb", 0) as file:
                 _decrypt(file.fileno(), _Chunks(place, data_key), target)
-        except OSError:
+        except FileNotFoundError:
             raise Failed("rawdata.missing") from None
+        except OSError:
+            raise Failed("rawdata.unreadable") from None
         seal_memory(target)
     except BaseException:
         os.close(target)

@@ -60,12 +60,13 @@ class Kms:
         """Make the first KEK and record the choice.
 
         Raises:
-            Failed: `kms.write`, and what the token says (`kms.…`).
+            Failed: `kms.module` for a library inside the home, `kms.write`, and what the token says (`kms.…`).
         """
         token = None
         if choice.module is not None:
             ring = secrets.token_hex(8)
             token = TokenSettings(module=choice.module, token=choice.token, pin_file=choice.pin_file, ring=ring)
+            self._check_module(choice.module)
         try:
             keys = FileWrapper.create(self.folder, choice.suite) if token is None else _token_wrapper(token).renewed()
         except OSError:
@@ -76,12 +77,40 @@ class Kms:
         """The wrapper and the suite for new data. Nothing is assumed: without settings or KEK nothing opens.
 
         Raises:
-            Failed: `kms.unreadable`, `kms.key-missing`, `kms.permissions`, and what the token says.
+            Failed: `kms.unreadable`, `kms.key-missing`, `kms.permissions`, `kms.module`, and what the token says.
         """
         settings = self._settings()
         if settings.token is None:
             return FileWrapper(self.folder, settings.key_id, settings.suite), settings.suite
+        self._check_module(settings.token.module)
         return _token_wrapper(settings.token, settings.key_id), settings.suite
+
+    def point_at(self, choice: KmsChoice) -> None:
+        """Take library, token and PIN from who restores this home: a library is code, and the home came from elsewhere.
+
+        Raises:
+            Failed: `restore.token-needed` when a token is needed and not all three are given,
+                `restore.token-unexpected` when one is given and the keys are files, `kms.module`, `kms.unreadable`.
+        """
+        settings = self._settings()
+        if settings.token is None:
+            if choice.module is not None:
+                raise Failed("restore.token-unexpected")
+            return
+        if not (choice.module and choice.token and choice.pin_file):
+            raise Failed("restore.token-needed")
+        self._check_module(choice.module)
+        token = TokenSettings(
+            module=choice.module, token=choice.token, pin_file=choice.pin_file, ring=settings.token.ring
+        )
+        self._record(KmsSettings(suite=settings.suite, key_id=settings.key_id, token=token))
+
+    def _check_module(self, module: str) -> None:
+        """What lies in the home is data: no code is loaded from it, under no name."""
+        path, home = Path(module), self.file.parent.resolve()
+        places = (path.resolve(), path.parent.resolve() / path.name)
+        if not path.is_absolute() or any(place.is_relative_to(home) for place in places):
+            raise Failed("kms.module")
 
     def rotate(self, store: RawStore) -> Rotation:
         """Wrap every data key of the raw store under a fresh KEK and destroy all others. The enclave must not run.

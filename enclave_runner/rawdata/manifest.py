@@ -99,12 +99,14 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a version's folder.
 
     Raises:
-        Failed: `rawdata.missing`, `rawdata.damaged`.
+        Failed: `rawdata.missing`, `rawdata.unreadable`, `rawdata.damaged`.
     """
     try:
         manifest = decode((folder / NAME).read_bytes(), Manifest)
-    except OSError:
+    except FileNotFoundError:
         raise Failed("rawdata.missing") from None
+    except OSError:
+        raise Failed("rawdata.unreadable") from None
     except Refused:
         raise Failed("rawdata.damaged") from None
     if manifest.format != FORMAT or any("/" in entry.file or entry.file.startswith(".") for entry in manifest.columns):

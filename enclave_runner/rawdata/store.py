@@ -142,7 +142,7 @@ class RawStore:
         Only these columns are decrypted.
 
         Raises:
-            Failed: `rawdata.missing`, `rawdata.damaged`, `kms.…`.
+            Failed: `rawdata.missing`, `rawdata.unreadable`, `rawdata.damaged`, `kms.…`.
         """
         folder = self._folder / name
         manifest = read_manifest(folder)
@@ -169,6 +169,18 @@ class RawStore:
             remove_manifest(folder)
             shutil.rmtree(folder)
         sync_folder(self._folder)
+
+    def drop_unnamed(self, dataset_id: str, published: frozenset[str]) -> bool:
+        """Remove every folder of a dataset that no version refers to, put aside or not yet; whether there was one."""
+        start = f"{dataset_id}@"
+        found = [
+            p for p in self._versions() if p.name.removeprefix(ASIDE).startswith(start) and p.name not in published
+        ]
+        for folder in found:
+            remove_manifest(folder)
+            shutil.rmtree(folder)
+        sync_folder(self._folder)
+        return bool(found)
 
     def drop_column(self, name: str, column: str) -> None:
         """Remove one column of a version: its key first, then its bytes. Harmless when it is gone already.

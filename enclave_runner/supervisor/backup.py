@@ -20,7 +20,7 @@ from enclave_runner.contract.codec import Value, encode
 from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.folder import FolderWriter, workspace
 from enclave_runner.contract.rulebook import PolicyPack
-from enclave_runner.contract.signing import KeyFile
+from enclave_runner.contract.signing import KeyFile, Signed, seal
 from enclave_runner.contract.wire import SOCKET_NAME, USERS_NAME, Reading
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.home import EnclaveHome, lock_home
@@ -28,7 +28,8 @@ from enclave_runner.supervisor.ledger import Ledger, utc_now
 from enclave_runner.supervisor.limits import read_limits
 
 PART = "enclave"
-FORMAT = 1
+PURPOSE = "backup"
+FORMAT = 2
 MANIFEST = "manifest.json"
 HOME = "home"
 WORK = ".backup"
@@ -37,7 +38,7 @@ SMALL = 1 << 20
 
 
 class Manifest(Value, frozen=True):
-    """The first file of the archive: what the ledger in it says."""
+    """The first file of the archive, signed with the receipt key: what the ledger in it says."""
 
     format: int
     label: str
@@ -99,18 +100,19 @@ def _copy_ledger(home: EnclaveHome, copy: Path) -> None:
         raise Failed("backup.unreadable") from None
 
 
-def _describe(home: EnclaveHome, copy: Path, label: str) -> Manifest:
+def _describe(home: EnclaveHome, copy: Path, label: str) -> Signed:
     key = KeyFile.load(home.receipt_key)
     limits = read_limits(PolicyPack(home.policies))
     with closing(Database(copy)) as database:
         ledger = Ledger(database, key, limits.lifetime)
-        return Manifest(
+        manifest = Manifest(
             format=FORMAT,
             label=label,
             made_at=utc_now().replace(microsecond=0),
             checkpoint=ledger.checkpoint(),
             readings=ledger.readings(),
         )
+    return seal(manifest, PURPOSE, key)
 
 
 def _is_kept(home: EnclaveHome, name: PurePosixPath) -> bool:

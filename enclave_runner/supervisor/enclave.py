@@ -6,7 +6,6 @@ Nothing starts without keys, trust, limits and a jail that has just proved that 
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from enclave_runner.contract.signing import KeyFile
 from enclave_runner.contract.trust import Trust
 from enclave_runner.jail.launcher import MemoryFile, Zygote
 from enclave_runner.jail.profile import JailProfile
-from enclave_runner.kinds.tasks import Gating, Task, TaskAnswer
+from enclave_runner.kinds.tasks import Done, Gating, Task, TaskAnswer
 from enclave_runner.rawdata.store import RawStore
 from enclave_runner.supervisor.attestation_log import AttestationLog
 from enclave_runner.supervisor.database import Database
@@ -32,10 +31,14 @@ from enclave_runner.supervisor.holdings import Holdings
 from enclave_runner.supervisor.home import EnclaveHome, read_trust
 from enclave_runner.supervisor.ledger import Ledger, utc_now
 from enclave_runner.supervisor.limits import Limits, read_limits
+from enclave_runner.supervisor.remembered import Remembered
 from enclave_runner.supervisor.removal import finish_drops
-from enclave_runner.supervisor.selftest import require_jail
+from enclave_runner.supervisor.schedule import Schedule
+from enclave_runner.supervisor.selftest import JailOpen, require_jail
 
 JOBS_AT_ONCE = 4
+DONE = encode(Done())
+REMEMBERED = 256  # plans and rehearsals
 PROOF_EVERY = 1000  # orders between two proofs of one zygote's jail
 
 
@@ -57,8 +60,11 @@ class Enclave:
     attestations: AttestationLog
     pseudonym_key: bytes
     clock: Callable[[], datetime]
+    schedule: Schedule
+    remembered: Remembered
     orders: Iterator[int]  # counts what was asked for
     jobs: threading.Semaphore  # how many jobs run at once
+    quotes: threading.Semaphore
     importing: threading.Lock  # imports publish one at a time, so that each sees the version before it
 
     def require_zygote(self) -> None:
@@ -87,6 +93,8 @@ class Enclave:
             Failed: the launcher's codes, or `job.answer` when the answer is no typed answer.
         """
         raw = self.zygote.run(encode(task), descriptors, profile or self.limits.job_profile)
+        if raw == DONE:  # compared, not read: the commonest answer needs no gate
+            return Done()
         try:
             with MemoryFile(raw) as said:
                 vetted = self.zygote.run(encode(Gating()), [said.descriptor], self.limits.parse_profile)
@@ -96,10 +104,8 @@ class Enclave:
         return answer
 
     def note_fault(self, failed: Failed, subject: str) -> None:
-        """Write a fault where the bureau's engineers find it by its id: code and ticket only."""
-        line = {"at": utc_now().isoformat(), "fault": failed.fault, "code": failed.code, "subject": subject}
-        with self.home.log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line, sort_keys=True) + "\n")
+        """Write a fault where the bureau's engineers find it by its id: code and ticket only. Never raises."""
+        self.home.note_fault(failed, subject, failed.names if isinstance(failed, JailOpen) else ())
 
 
 @contextmanager
@@ -121,7 +127,7 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
         selftest = require_jail(zygote, limits.job_profile)
         probes = {item.name: item.outcome.value for item in selftest.findings}
         # A job takes up to three workers one after the other, and each answer one more to read it.
-        for profile, count in ((limits.job_profile, 2), (limits.extract_profile, 1), (limits.parse_profile, 2)):
+        for profile, count in ((limits.job_profile, 2), (limits.extract_profile, 1), (limits.parse_profile, 4)):
             zygote.keep_ready(profile, count)
         packages.result()
         yield Enclave(
@@ -139,7 +145,10 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
             attestations=AttestationLog(database),
             pseudonym_key=home.pseudonym_key.read_bytes(),
             clock=clock,
+            schedule=Schedule(limits.first_release),
+            remembered=Remembered(REMEMBERED),
             orders=itertools.count(1),
             jobs=threading.Semaphore(JOBS_AT_ONCE),
+            quotes=threading.Semaphore(JOBS_AT_ONCE),
             importing=threading.Lock(),
         )

@@ -4,14 +4,18 @@ time."""
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.folder import sync_folder, sync_tree
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.signing import Algorithm, KeyFile
 from enclave_runner.contract.trust import Trust
@@ -75,6 +79,15 @@ class EnclaveHome:
         """Faults by id: code and ticket, never data."""
         return self.folder / "faults.log"
 
+    def note_fault(self, failed: Failed, subject: str, rows: tuple[str, ...] = ()) -> None:
+        """Append a fault: code, subject and, for a jail that does not hold, the names of the rows. Never raises."""
+        at = datetime.now(UTC).isoformat()
+        line = {"at": at, "fault": failed.fault, "code": failed.code, "subject": subject}
+        text = json.dumps(line | ({"rows": rows} if rows else {}), sort_keys=True) + "\n"
+        # A full disk must not cost a ticket its receipt: the receipt has the fault's id as well, the log is for people.
+        with suppress(OSError), self.log.open("a", encoding="utf-8") as log:
+            log.write(text)
+
 
 def create_home(
     home: EnclaveHome,
@@ -105,6 +118,8 @@ def create_home(
         if source.is_file():
             _write_private(home.policies / source.name, source.read_bytes())
     _write_private(home.trust, encode(trust))
+    sync_tree(home.folder)  # a key or a limit that a power cut takes away would not come back
+    sync_folder(home.folder.parent)
 
 
 def read_trust(home: EnclaveHome) -> Trust:
@@ -138,6 +153,9 @@ def lock_home(home: EnclaveHome) -> int:
 
 
 def _write_private(path: Path, content: bytes) -> None:
+    """A new file on disk; its name is made durable with the others."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(descriptor)

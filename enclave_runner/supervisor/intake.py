@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from enclave_runner.contract.dataset import DatasetSpec
-from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import unseal
-from enclave_runner.contract.wire import DATASET_PURPOSE, ImportData, ImportReport
+from enclave_runner.contract.wire import DATASET_PURPOSE, ImportData, ImportReport, Rejection
 from enclave_runner.jail.launcher import seal_memory
 from enclave_runner.kinds.tasks import Intake, IntakeAnswer
 from enclave_runner.rawdata.store import Draft
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.holdings import HeldVersion
 from enclave_runner.supervisor.stream import Reading, Source, open_source, read_through
+
+MALFORMED = "row.malformed"
+ROW_RULES = frozenset(
+    {MALFORMED, "row.missing", "row.type", "row.bounds", "row.domain", "row.key", "row.duplicate"},
+)
 
 
 def import_data(enclave: Enclave, order: ImportData, descriptor: int) -> ImportReport:
@@ -76,6 +81,7 @@ def _read(
     draft = enclave.store.draft(task.spec.dataset_id, task.columns)
     try:
         reading = read_through(enclave, task, source, draft, duplicates, left_out)
+        _require_honest(task.spec, reading.answer, enclave.limits.import_bytes)
         _check(task.spec, reading.answer)
     except BaseException:
         enclave.store.discard(draft)
@@ -91,6 +97,25 @@ def _publish(enclave: Enclave, spec: DatasetSpec, draft: Draft, reading: Reading
     finally:
         enclave.store.discard(draft)
     return _report(spec, version, reading.sha256, reading.answer)
+
+
+def _require_honest(spec: DatasetSpec, answer: IntakeAnswer, max_lines: int) -> None:
+    """Numbers, the catalogue's columns and the row rules are all that a report can say: no text of the worker's own.
+
+    Raises:
+        Failed: `job.answer`.
+    """
+    rows = answer.accepted + answer.rejected
+    listed = all(_is_listable(spec, item, rows, max_lines) for item in answer.rejections)
+    if not listed or bool(answer.rejected) != bool(answer.rejections):
+        raise Failed("job.answer")
+
+
+def _is_listable(spec: DatasetSpec, item: Rejection, rows: int, max_lines: int) -> bool:
+    # A malformed row is known by its line alone, and blank lines, which are no rows, count there.
+    last = max(rows, max_lines) if item.rule == MALFORMED else rows
+    named = item.column == "" or spec.column(item.column) is not None
+    return named and item.rule in ROW_RULES and 0 < item.row <= last
 
 
 def _check(spec: DatasetSpec, answer: IntakeAnswer) -> None:

@@ -7,6 +7,7 @@ Merkle log and the end of its reservation are one transaction. What a crash leav
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -94,6 +95,13 @@ class Ledger:
                     "INSERT INTO losses VALUES (?, ?, ?, ?)",
                     (ticket.ticket_id, grant.grant_id, loss.entity_set, loss.pico_rho),
                 )
+            self._check_forgotten_uses(connection, grant)
+
+    def _check_forgotten_uses(self, connection: sqlite3.Connection, grant: Grant) -> None:
+        """After a lossy restore nobody knows how often earlier grants were used: an officer has to sign new ones."""
+        (since,) = connection.execute("SELECT max(opened_at) FROM tickets WHERE state = 'restored'").fetchone()
+        if since is not None and grant.not_before < datetime.fromisoformat(since):
+            raise Refused("grant.uses", max=grant.max_uses)
 
     def _remember_time(self, connection: sqlite3.Connection, issued_at: datetime) -> None:
         row = connection.execute("SELECT latest FROM clock").fetchone()
@@ -245,15 +253,17 @@ class Ledger:
         ).fetchall()
         return tuple(PrivacyLoss(entity_set=name, pico_rho=loss) for name, loss in rows)
 
-    def readings(self) -> tuple[Reading, ...]:
-        """The odometer of every entity set that was ever charged."""
+    def readings(self, held: frozenset[str] = frozenset()) -> tuple[Reading, ...]:
+        """The odometer of every entity set that was ever charged. Tickets that are held count as running."""
+        ended = "t.state <> 'open' AND l.ticket_id NOT IN (SELECT value FROM json_each(?))"
+        waiting = json.dumps(sorted(held))
         with self._database.transaction() as connection:
             rows = connection.execute(
-                "SELECT l.entity_set, coalesce(sum(l.pico_rho) FILTER (WHERE t.state <> 'open'), 0), "
-                "coalesce(sum(l.pico_rho) FILTER (WHERE t.state = 'open'), 0) "
+                f"SELECT l.entity_set, coalesce(sum(l.pico_rho) FILTER (WHERE {ended}), 0), "
+                f"coalesce(sum(l.pico_rho) FILTER (WHERE NOT ({ended})), 0) "
                 "FROM losses l JOIN tickets t USING (ticket_id) WHERE l.entity_set <> ? "
                 "GROUP BY l.entity_set ORDER BY l.entity_set",
-                (UNKNOWN,),
+                (waiting, waiting, UNKNOWN),
             ).fetchall()
         return tuple(
             Reading(entity_set=name, spent=spent, reserved=reserved, lifetime=self._lifetime(name))

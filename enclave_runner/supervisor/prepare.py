@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from enclave_runner.contract.codec import decode, digest
+from enclave_runner.contract.codec import decode, digest, encode
 from enclave_runner.contract.dataset import DatasetSpec, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Grant, Mode, Scope
@@ -93,13 +93,13 @@ def prepare(enclave: Enclave, grant: Grant, job: Job, attached: bytes | None) ->
 def prepare_query(enclave: Enclave, grant: Grant, job: QueryJob) -> PreparedQuery:
     """A DP table; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = _parse(enclave, Parsing(sql=job.sql, features=False), ParsedTable).plan
+    plan = _parse(enclave, grant, Parsing(sql=job.sql, features=False), ParsedTable).plan
     if len(plan.aggregates) > enclave.limits.max_aggregates:
         raise Refused("sql.aggregates", max=enclave.limits.max_aggregates)
     held, scope = granted_dataset(enclave, grant, plan.dataset_id)
     bound = bind_table(plan, held.spec, scope, enclave.limits.max_cells)
     held.require(bound.columns, with_key=not held.spec.unique)
-    _rehearse(enclave, _rehearsal(render_table(bound), bound, held.spec))
+    _rehearse(enclave, grant, _rehearsal(render_table(bound), bound, held.spec))
     spent = share_of(job.budget, len(bound.aggregates)) * len(bound.aggregates)
     return PreparedQuery(held, job, bound, (PrivacyLoss(entity_set=bound.entity_set, pico_rho=spent),))
 
@@ -116,7 +116,7 @@ class PreparedFeatures:
 def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> PreparedFeatures:
     """A model's inputs and its loss; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = _parse(enclave, Parsing(sql=job.sql, features=True), ParsedFeatures).plan
+    plan = _parse(enclave, grant, Parsing(sql=job.sql, features=True), ParsedFeatures).plan
     held, scope = granted_dataset(enclave, grant, plan.dataset_id)
     bound = bind_features(plan, held.spec, scope)
     held.require(bound.columns, with_key=not held.spec.unique)
@@ -124,15 +124,19 @@ def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> PreparedF
     return PreparedFeatures(held, bound, losses)
 
 
-def _parse(enclave: Enclave, task: Parsing, kind: type[P]) -> P:
-    answer = _without_data(enclave, task)
+def _parse(enclave: Enclave, grant: Grant, task: Parsing, kind: type[P]) -> P:
+    answer = _without_data(enclave, grant, task)
     if not isinstance(answer, kind):
         raise Failed("job.answer")
     return answer
 
 
-def _without_data(enclave: Enclave, task: Parsing | Rehearsal) -> TaskAnswer:
+def _without_data(enclave: Enclave, grant: Grant, task: Parsing | Rehearsal) -> TaskAnswer:
     """The text alone is at work, so its refusals may say all: `sql.…` with a position, `sql.engine`, `sql.slow`."""
+    sha256 = digest(encode(task))
+    known = enclave.remembered.find(grant.grant_id, sha256)
+    if known is not None:
+        return known
     try:
         answer = enclave.work(task, [], enclave.limits.parse_profile)
     except Failed as failed:
@@ -141,6 +145,7 @@ def _without_data(enclave: Enclave, task: Parsing | Rehearsal) -> TaskAnswer:
         raise
     if isinstance(answer, Declined):
         raise Refused(answer.rule, **answer.facts)
+    enclave.remembered.keep(grant.grant_id, sha256, answer)
     return answer
 
 
@@ -149,9 +154,9 @@ def _rehearsal(sql: str, plan: BoundTable | BoundFeatures, spec: DatasetSpec) ->
     return Rehearsal(sql=sql, columns=tuple((name, types[name]) for name in plan.columns))
 
 
-def _rehearse(enclave: Enclave, task: Rehearsal) -> None:
+def _rehearse(enclave: Enclave, grant: Grant, task: Rehearsal) -> None:
     """Over no rows at all, before anything is spent: what the engine cannot run is told here in its own words."""
-    if not isinstance(_without_data(enclave, task), Done):
+    if not isinstance(_without_data(enclave, grant, task), Done):
         raise Failed("job.answer")
 
 

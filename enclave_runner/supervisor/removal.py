@@ -25,6 +25,8 @@ class Dropped(Value, frozen=True):
 def drop_data(home: EnclaveHome, dataset_id: str, version: str | None, column: str | None) -> Dropped:
     """Remove every version of a dataset, or one; or one column of them. The enclave must not run.
 
+    With a whole dataset goes what a crash during an import left of it, which no version refers to.
+
     No job finds them from then on, and their bytes and keys are gone when this returns. Killed in between, the next
     start or call completes it. Receipts, odometer and log stay: what was computed was computed.
 
@@ -38,6 +40,10 @@ def drop_data(home: EnclaveHome, dataset_id: str, version: str | None, column: s
         with closing(Database(home.ledger)) as database:
             holdings = Holdings(database)
             finish_drops(store, holdings)
+            # Before the rest: afterwards the dataset is unknown, and nobody could ask for it again.
+            is_whole = version is None and column is None
+            if is_whole and store.drop_unnamed(dataset_id, holdings.files()) and not holdings.versions(dataset_id):
+                return Dropped(dataset_id=dataset_id, versions=(), column=None)
             chosen = _chosen(holdings, dataset_id, version, column)
             for held in chosen:
                 holdings.drop(held, column, utc_now().isoformat())

@@ -28,12 +28,13 @@ from enclave_runner.contract.privacy import PrivacyLoss
 from enclave_runner.contract.receipt import PURPOSE as RECEIPT_PURPOSE
 from enclave_runner.contract.receipt import Receipt
 from enclave_runner.contract.rulebook import PolicyPack
-from enclave_runner.contract.signing import KeyFile, Signed, unseal
+from enclave_runner.contract.signing import KeyFile, PublicKey, Signed, unseal
 from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.trust import Trust
 from enclave_runner.dp.conversion import pico_rho_of
-from enclave_runner.supervisor.backup import FORMAT, HOME, MANIFEST, PART, Manifest
+from enclave_runner.rawdata.kms import FILE_KMS, KmsChoice
+from enclave_runner.supervisor.backup import FORMAT, HOME, MANIFEST, PART, PURPOSE, Manifest
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.holdings import Holdings
 from enclave_runner.supervisor.home import EnclaveHome, read_trust
@@ -42,16 +43,22 @@ from enclave_runner.supervisor.limits import Limits, read_limits
 from enclave_runner.supervisor.restored_ledger import RestoredLedger
 
 PAGE = 1000
+KEY_ID = 16  # digits: a shorter fingerprint is none
 Adopted = tuple[Signed, Ticket, Signed, Receipt, bytes | None]
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the restored enclave is held against: a signed checkpoint, a file of evidence, or the will to lose."""
+    """What the restored enclave is held against: a signed checkpoint, a file of evidence, or the will to lose.
+
+    `enclave_key`: its key's id, or more digits of the key's SHA-256. Anybody can seal an archive to a backup key; the
+    enclave's own key is what tells its archives from others.
+    """
 
     checkpoint: str | None = None
     receipts: Path | None = None
     accepts_loss: bool = False
+    enclave_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,15 @@ def restore(
     proof: Proof,
     label: str | None = None,
     clock: Callable[[], datetime] = utc_now,
+    token: KmsChoice = FILE_KMS,
 ) -> RestoreReport:
     """Make the home anew, whole or not at all. `label` is that of the backup's other part, where there is one.
 
+    No code that the archive names is ever loaded: where keys are in a token, `token` says which and by which library.
+
     Raises:
-        Failed: `home.exists`, `workspace.…`, `restore.unwritable`, `backup.…`, `ledger.damaged`.
+        Failed: `home.exists`, `workspace.…`, `restore.unwritable`, `backup.…`, `ledger.damaged`, `restore.foreign` for
+            another enclave's backup, `restore.token-…`, `kms.…`.
         Refused: `restore.unproven`, `restore.behind`, `restore.gap`, `checkpoint.invalid` for another enclave's.
     """
     require_free(home.folder)
@@ -90,15 +101,25 @@ def restore(
         if archive.header.part != PART or label not in (None, archive.header.label):
             raise Failed("backup.parts")
         unpack(archive, place)
-        manifest = _manifest(place)
-        report = _continue(EnclaveHome(place / HOME), manifest, proof, clock)
+        made = EnclaveHome(place / HOME)
+        key_file = KeyFile.load(made.receipt_key)
+        _check_key(key_file.public_key, proof)
+        manifest = _manifest(place, key_file.public_key)
+        made.kms.point_at(token)
+        report = _continue(made, key_file, manifest, proof, clock)
         settle(place / HOME, home.folder)
     return report
 
 
-def _manifest(place: Path) -> Manifest:
+def _check_key(key: PublicKey, proof: Proof) -> None:
+    known = proof.enclave_key
+    if known is not None and (len(known) < KEY_ID or not digest(key.raw).startswith(known.lower())):
+        raise Failed("restore.foreign")
+
+
+def _manifest(place: Path, key: PublicKey) -> Manifest:
     try:
-        manifest = decode((place / MANIFEST).read_bytes(), Manifest)
+        manifest = unseal(decode((place / MANIFEST).read_bytes(), Signed), PURPOSE, (key,), Manifest)
     except (OSError, Refused):
         raise Failed("backup.damaged") from None
     if manifest.format != FORMAT:
@@ -106,9 +127,11 @@ def _manifest(place: Path) -> Manifest:
     return manifest
 
 
-def _continue(home: EnclaveHome, manifest: Manifest, proof: Proof, clock: Callable[[], datetime]) -> RestoreReport:
+def _continue(
+    home: EnclaveHome, key: KeyFile, manifest: Manifest, proof: Proof, clock: Callable[[], datetime]
+) -> RestoreReport:
     """Bring the unpacked ledger forward to what others have seen, and void what they may still hold."""
-    key, limits = KeyFile.load(home.receipt_key), read_limits(PolicyPack(home.policies))
+    limits = read_limits(PolicyPack(home.policies))
     with closing(Database(home.ledger)) as database:
         ledger = RestoredLedger(database, key, limits.lifetime)
         opened = _Restored(key, read_trust(home), limits, ledger, Holdings(database))
@@ -128,6 +151,7 @@ def _continue(home: EnclaveHome, manifest: Manifest, proof: Proof, clock: Callab
         ledger.record_restoration(statement, opened.entity_sets())
     return RestoreReport(
         label=manifest.label,
+        enclave_key=digest(key.public_key.raw),
         made_at=manifest.made_at,
         not_before=not_before,
         size=head.size,
@@ -210,7 +234,7 @@ def _most(opened: _Restored, ticket: Ticket) -> tuple[PrivacyLoss, ...]:
 
 
 def _is_proven(opened: _Restored, proof: Proof) -> bool:
-    """Whether the log holds everything that others have seen.
+    """Whether the log holds everything that others have seen. Who has seen nothing vouches for an empty log only.
 
     Raises:
         Refused: `restore.unproven`, `restore.behind` unless loss is accepted; `checkpoint.invalid`.
@@ -219,13 +243,15 @@ def _is_proven(opened: _Restored, proof: Proof) -> bool:
     seen = None if proof.receipts is None else read_seen(proof.receipts)
     if seen is not None and seen.checkpoint is not None:
         notes.append(seen.checkpoint)
+    sizes = [] if seen is None or seen.checkpoint is not None else [0]
     for note in notes:
         checkpoint = open_checkpoint(note, RECEIPT_ORIGIN, opened.key.public_key)
         if not opened.ledger.contains(checkpoint):
             if proof.accepts_loss:
                 return False
             raise Refused("restore.behind", have=opened.ledger.head().size, seen=checkpoint.size)
-    if notes or seen is not None:
+        sizes.append(checkpoint.size)
+    if sizes and (max(sizes) > 0 or opened.ledger.head().size == 0):
         return True
     if not proof.accepts_loss:
         raise Refused("restore.unproven")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, decode, digest, encode
@@ -30,7 +30,6 @@ from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.execute import execute
 from enclave_runner.supervisor.holdings import HeldVersion
 from enclave_runner.supervisor.prepare import Prepared, check_charge, check_model_size, prepare
-from enclave_runner.supervisor.schedule import due
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,20 @@ class Order:
     signed: Signed
     ticket: Ticket
     grant: Grant
-    began: float = field(default_factory=time.monotonic)
+    began: float
 
 
-def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None) -> Settlement:
-    """Run a ticket once.
+def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None, began: float | None = None) -> Settlement:
+    """Run a ticket once. Its receipt is durable now and held until its step of the schedule.
+
+    Args:
+        began: the monotonic time at which the order came in, where that was before this call.
 
     Raises:
         Refused: `signature.invalid`, `wire.malformed`, `checkpoint.invalid`, `ticket.replayed`; `enclave.rolled-back`,
             for a log that has forgotten something signs no receipt. Any later refusal is a receipt.
     """
-    order = _verify(enclave, signed)
+    order = _verify(enclave, signed, time.monotonic() if began is None else began)
     check_seen(enclave.ledger, enclave.key.public_key, order.ticket.receipts_seen)
     now = enclave.now()
     try:
@@ -69,10 +71,10 @@ def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None) -> Sett
     return _execute(enclave, order, prepared)
 
 
-def _verify(enclave: Enclave, signed: Signed) -> Order:
+def _verify(enclave: Enclave, signed: Signed, began: float) -> Order:
     ticket = unseal(signed, TICKET_PURPOSE, enclave.trust.control, Ticket)
     grant = unseal(ticket.grant, GRANT_PURPOSE, enclave.trust.officers, Grant)
-    return Order(signed, ticket, grant)
+    return Order(signed, ticket, grant, began)
 
 
 def _admit(enclave: Enclave, order: Order, descriptor: int | None, now: datetime) -> bytes | None:
@@ -156,7 +158,7 @@ def recover_open_tickets(enclave: Enclave) -> int:
 def _accepted(signed: Signed) -> Order:
     """An order that was verified when it was opened; its keys may have been replaced since."""
     ticket = decode(signed.payload, Ticket)
-    return Order(signed, ticket, decode(ticket.grant.payload, Grant))
+    return Order(signed, ticket, decode(ticket.grant.payload, Grant), time.monotonic())
 
 
 def _close_restarted(enclave: Enclave, order: Order, losses: tuple[PrivacyLoss, ...]) -> None:
@@ -172,6 +174,7 @@ def receipt_of(
 ) -> Receipt:
     """The receipt of an order that ended with released bytes, a refusal or a fault."""
     ticket, grant = order.ticket, order.grant
+    leaves = enclave.schedule.hold(ticket.ticket_id, order.began)
     refused = result if isinstance(result, Refused) else None
     failed = result if isinstance(result, Failed) else None
     outcome = Outcome.REFUSED if refused else Outcome.FAILED if failed else Outcome.RELEASED
@@ -197,12 +200,6 @@ def receipt_of(
         measurement=enclave.measurement,
         audit_size=ticket.audit_size,
         audit_root=ticket.audit_root,
-        finished_at=_finished_at(enclave, order),
+        # The second in which the schedule lets the answer go: the one in which the job ended would tell more.
+        finished_at=(enclave.clock() + timedelta(seconds=leaves - time.monotonic())).replace(microsecond=0),
     )
-
-
-def _finished_at(enclave: Enclave, order: Order) -> datetime:
-    """The second in which the schedule lets the answer go: the one in which the job ended would tell more."""
-    elapsed = time.monotonic() - order.began
-    wait = timedelta(seconds=due(elapsed, enclave.limits.first_release) - elapsed)
-    return (enclave.clock() + wait).replace(microsecond=0)

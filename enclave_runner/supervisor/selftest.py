@@ -43,9 +43,22 @@ class SelfTest(Value, frozen=True):
         return tuple(item.name for item in self.findings if item.outcome is Outcome.ALLOWED)
 
     @property
+    def unblocked(self) -> tuple[str, ...]:
+        """The attempts that went through, could not be made or met a layer that did not answer."""
+        return tuple(item.name for item in self.findings if item.outcome is not Outcome.BLOCKED)
+
+    @property
     def outcomes(self) -> dict[str, str]:
         """Name → outcome, as it is measured."""
         return {item.name: item.outcome.value for item in self.findings}
+
+
+class JailOpen(Failed):
+    """`jail.open`, with the names of the attempts that were not blocked."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__("jail.open")
+        self.names = names
 
 
 def probe_jail(zygote: Zygote, profile: JailProfile) -> SelfTest:
@@ -68,12 +81,12 @@ def require_jail(zygote: Zygote, profile: JailProfile) -> SelfTest:
     """The self-test of a jail that holds.
 
     Raises:
-        Failed: `jail.open` when an escape went through, a layer did not answer or an attempt could not be made;
-            `jail.absent` when the jail cannot be built here.
+        Failed: `jail.open` (a `JailOpen`) when an escape went through, a layer did not answer or an attempt could not
+            be made; `jail.absent` when the jail cannot be built here.
     """
     result = probe_jail(zygote, profile)
     if not result.is_closed:
-        raise Failed("jail.open")
+        raise JailOpen(result.unblocked)
     return result
 
 

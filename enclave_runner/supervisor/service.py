@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from enclave_runner.contract import wire
+from enclave_runner.contract.codec import decode
 from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.ticket import Ticket
 from enclave_runner.supervisor.attestation import attest
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.intake import import_data
@@ -23,10 +25,11 @@ from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN
 from enclave_runner.supervisor.prepare import canonical_key
 from enclave_runner.supervisor.quote import quote_job
 from enclave_runner.supervisor.run import run_ticket
-from enclave_runner.supervisor.schedule import wait_until_due
 
 # Far more conversations than cores: one that waits for its caller must not keep others from the door.
 WORKERS = 32
+# Accepted at once; others wait at the door. Far below the descriptors that a process may have: jobs need some.
+CONNECTIONS = 128
 ACCEPT_PAUSE_SECONDS = 0.1
 LOG_PAGE = 1000
 MAX_SEQUENCE = (1 << 63) - 1
@@ -59,16 +62,19 @@ class Conversations:
 
 def serve(enclave: Enclave, listener: socket.socket, conversations: Conversations) -> None:
     """Answer until the listener is closed."""
+    places = threading.BoundedSemaphore(CONNECTIONS)
     with ThreadPoolExecutor(WORKERS) as pool:
         while True:
+            places.acquire()
             try:
                 connection, _ = listener.accept()
             except OSError as error:
+                places.release()
                 if listener.fileno() < 0 or error.errno in (errno.EBADF, errno.EINVAL):
                     return
                 time.sleep(ACCEPT_PAUSE_SECONDS)  # out of descriptors, most likely: callers that leave bring them back
                 continue
-            pool.submit(_converse, enclave, connection, conversations)
+            pool.submit(_converse, enclave, connection, conversations).add_done_callback(lambda _: places.release())
 
 
 def listen(folder: Path) -> socket.socket:
@@ -117,14 +123,15 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
                 raise Refused("import.format")  # a pipe could keep us waiting for ever
             return import_data(enclave, request, descriptor)
         case wire.AskQuote():
-            with enclave.jobs:
+            with enclave.quotes:  # not a job's place: how long one waits for it would tell when a job ended
                 return quote_job(enclave, request)
         case wire.FetchSettlement():
-            return enclave.ledger.settlement(request.ticket_id)
+            return _settlement(enclave, request.ticket_id)
         case wire.AskPseudonym():
             return wire.Pseudonym(value=_pseudonym_in(enclave, request))
         case wire.AskOdometer():
-            return wire.Odometer(readings=enclave.ledger.readings(), grants=enclave.ledger.grant_readings())
+            readings = enclave.ledger.readings(enclave.schedule.held())
+            return wire.Odometer(readings=readings, grants=enclave.ledger.grant_readings())
         case wire.AskLog():
             receipts = enclave.ledger.receipts(min(max(request.since, 0), MAX_SEQUENCE), LOG_PAGE)
             return wire.ReceiptLog(
@@ -142,8 +149,16 @@ def _run(enclave: Enclave, request: wire.RunJob, descriptor: int | None) -> wire
     """One ticket, answered on schedule: the receipt is durable before, and the place for the next job is free."""
     began = time.monotonic()
     with enclave.jobs:
-        settlement = run_ticket(enclave, request.ticket, descriptor)
-    wait_until_due(began, enclave.limits.first_release)
+        settlement = run_ticket(enclave, request.ticket, descriptor, began)
+    enclave.schedule.wait(decode(request.ticket.payload, Ticket).ticket_id)
+    return settlement
+
+
+def _settlement(enclave: Enclave, ticket_id: str) -> wire.Settlement:
+    """How a ticket ended; while it is held it is told like one that runs."""
+    settlement = enclave.ledger.settlement(ticket_id)
+    if ticket_id in enclave.schedule.held():
+        return wire.Settlement(receipt=None, release=None, checkpoint=enclave.ledger.checkpoint())
     return settlement
 
 

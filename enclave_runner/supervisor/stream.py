@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from enclave_runner.contract.dataset import DatasetSpec
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.wire import FileFormat
 from enclave_runner.jail.launcher import MemoryFile, seal_memory
@@ -37,7 +38,9 @@ MAX_DUPLICATES = 256 << 20  # 33 million row numbers
 
 @dataclass(frozen=True)
 class Source:
-    """A handed file, or its copy in sealed memory; read from `start` on."""
+    """A handed file, or its copy in sealed memory; read from `start` on. `head` is read once and stands for its part of
+    the file from then on, whatever the file's owner writes there: the header that is checked is the one that is read.
+    """
 
     descriptor: int
     start: int
@@ -56,12 +59,13 @@ class Source:
         Raises:
             Refused: `import.too-large`; `import.format` when it cannot be read.
         """
-        offset = self.start
-        while piece := self._piece(offset):
+        offset, piece = self.start, self.head
+        while piece:
             offset += len(piece)
             if offset - self.start > self.max_bytes:
                 raise Refused("import.too-large", max=self.max_bytes)
             yield piece
+            piece = self._piece(offset)
 
     def _piece(self, offset: int) -> bytes:
         try:
@@ -116,8 +120,9 @@ def read_through(
     """Fill the draft from the source; row numbers of duplicates go into the memory `duplicates`.
 
     Raises:
-        Refused: by the worker's rule, `import.format` when not all of the source was read.
-        Failed: `job.frames` for an output that no honest worker makes, the launcher's codes, `rawdata.write`.
+        Refused: `import.header` by the intake worker; `import.format` by either, or when not all was read.
+        Failed: `job.frames` and `job.answer` for an output or an answer that no honest worker makes, the launcher's
+            codes, `rawdata.write`.
     """
     profile = enclave.limits.import_profile
     cap = enclave.limits.import_bytes + FRAMING * len(task.columns)
@@ -138,11 +143,11 @@ def read_through(
     if isinstance(answer, Failed):
         raise answer
     if isinstance(answer, Declined):
-        raise Refused(answer.rule, **answer.facts)
+        raise _refusal(answer, task.spec)
     sha256 = feeding.result() if feeding else source.sha256
     unpacked = unpacking.result() if unpacking else Done()
     if isinstance(unpacked, Declined):
-        raise Refused(unpacked.rule, **unpacked.facts)
+        raise _refusal(unpacked, None)
     if not isinstance(answer, IntakeAnswer) or not isinstance(unpacked, Done):
         raise Failed("job.answer")
     if not whole:
@@ -152,6 +157,19 @@ def read_through(
     return Reading(answer, sha256)
 
 
+def _refusal(declined: Declined, spec: DatasetSpec | None) -> Refused | Failed:
+    """What a worker may decline by: the format, or one column of the header that it was told. Its words are not used
+    otherwise."""
+    if declined.rule == "import.format" and not declined.facts:
+        return Refused("import.format")
+    if spec is not None and declined.rule == "import.header" and declined.facts.keys() == {"column"}:
+        column = declined.facts["column"]
+        # Before the first wrong column stand right ones, each once.
+        if spec.column(column) or column in {f"#{place}" for place in range(1, len(spec.columns) + 2)}:
+            return Refused("import.header", column=column)
+    return Failed("job.answer")
+
+
 Feeding = tuple[int, "Future[str | None] | None", "Future[TaskAnswer] | None"]
 
 
@@ -159,15 +177,24 @@ def _enter(ours: ExitStack, pool: ThreadPoolExecutor, enclave: Enclave, source: 
     """The descriptor that the intake worker reads, and the threads that fill it."""
     if source.sha256 is not None:
         return source.descriptor, None, None
-    pipes = [os.pipe() for _ in range(2 if source.is_packed else 1)]
-    entry = pipes[-1][0]
+    with ExitStack() as unowned:
+        pipes = [_pipe(unowned) for _ in range(2 if source.is_packed else 1)]
+        entry = pipes[-1][0]
+        if os.geteuid() == 0:
+            os.fchown(entry, JOB_UID, JOB_UID)  # DuckDB opens its descriptor once more, by name
+        unowned.pop_all()  # from here on each end has its owner
     ours.callback(os.close, entry)
-    if os.geteuid() == 0:
-        os.fchown(entry, JOB_UID, JOB_UID)  # DuckDB opens its descriptor once more, by name
     feeding = pool.submit(_feed, source, pipes[0][1])
     if not source.is_packed:
         return entry, feeding, None
     return entry, feeding, pool.submit(_unpack, enclave, pipes[0][0], pipes[1][1])
+
+
+def _pipe(owner: ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        owner.callback(os.close, end)
+    return ends
 
 
 def _feed(source: Source, pipe: int) -> str | None:

@@ -28,7 +28,8 @@ def main() -> int:
             recover_beside_others(office, is_alone=enclave.process is not None)
             serve(office, options.host, options.port)
     except Failed as failed:
-        print(f"yunei serve: {failed.code}", file=sys.stderr)  # noqa: T201 - a code, never data
+        advice = "; see `yunei enclave doctor`" if failed.code.startswith("jail.") else ""
+        print(f"yunei serve: {failed.code}{advice}", file=sys.stderr)  # noqa: T201 - a code, never data
         return 4
     return 0
 

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from enclave_runner.contract.archive import BackupKey, recipient_pem, write_new
+from sandbox.cli.enclave_keys import ModuleOption, PinFileOption, TokenOption
 from sandbox.cli.session import Session, readable
 from sandbox.workflow.backup import BackupReport, back_up
 from sandbox.workflow.restore import Shown, restore_deployment, restore_enclave
@@ -84,6 +85,13 @@ def restore(
         bool,
         typer.Option("--only-enclave", help="控制面仍在，只恢复隔离域 / the control plane lives on; only the enclave"),
     ] = False,
+    enclave_key: Annotated[
+        str | None,
+        typer.Option(help="隔离域密钥指纹，不符即拒绝 / the enclave's key id or fingerprint; any other is refused"),
+    ] = None,
+    pkcs11_module: ModuleOption = None,
+    pkcs11_token: TokenOption = None,
+    pkcs11_pin_file: PinFileOption = None,
 ) -> None:
     """Into an unused folder; with `--only-enclave` under the control plane whose enclave is gone."""
     session: Session = context.obj
@@ -91,10 +99,15 @@ def restore(
         None if checkpoint is None else readable(checkpoint),
         None if receipts is None else readable(receipts),
         accept_loss,
+        enclave_key,
+        pkcs11_module,
+        pkcs11_token,
+        pkcs11_pin_file,
     )
     run = restore_enclave if only_enclave else restore_deployment
     report = run(session.home, readable(file), readable(key), shown)
     rows = [
+        ("隔离域密钥 / enclave key", report.enclave_key[:16]),
         ("备份时间 / made at", report.made_at.isoformat()),
         ("回执 / receipts in the log", report.size),
         ("补回 / taken back", report.replayed),

@@ -164,11 +164,12 @@ def serve_api(
 def doctor(context: typer.Context) -> None:
     """Run every escape probe; exit code 3 when this host cannot build the jail, 4 when an escape went through."""
     session: Session = context.obj
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "enclave_runner", "doctor", "--json"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-P", "-m", "enclave_runner", "doctor", "--json"]
+    if (enclave := session.home.enclave).is_dir():  # its limits are part of the jail
+        command += ["--home", str(enclave)]
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - our own program, no shell
     if not done.stdout:
-        raise Failed("jail.absent")
+        raise Failed(enclave_keys.last_words(done.stderr))
     report = json.loads(done.stdout)
     session.show(report, lambda console: print_examination(console, report))
     raise typer.Exit(EXIT_OK if report["ok"] else done.returncode)

@@ -104,6 +104,7 @@ def _start_at_one_moment(
     """Copy the control plane's database, and start the enclave's own backup, which has copied the ledger by the end."""
     engine = open_engine(sqlite_url(home.control_db))
     reads, writes = os.pipe()
+    told = os.fdopen(writes, "wb", 0)  # may be closed twice
     command = [sys.executable, "-P", "-m", "enclave_runner", "backup", "--home", str(home.enclave), "--label", label]
     command += ["--recipient", str(recipient.absolute()), "--fixed-fd", str(writes)]
     try:
@@ -112,9 +113,10 @@ def _start_at_one_moment(
             enclave = subprocess.Popen(  # noqa: S603 - our own program, no shell
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=errors, pass_fds=(writes,)
             )
-            os.close(writes)
+            told.close()
             os.read(reads, 1)  # nothing comes: the enclave closes its end, or has died
     finally:
+        told.close()
         os.close(reads)
         engine.dispose()
     return enclave

@@ -190,8 +190,9 @@ def _answers(door: SocketDoor) -> bool:
 
 
 def _last_words(errors: IO[bytes]) -> str:
-    """The code that the enclave printed when it gave up."""
+    """The code that the enclave printed when it gave up; what may follow a colon is for the engineers."""
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
     start = "yunei enclave: "
-    return lines[-1].removeprefix(start) if lines and lines[-1].startswith(start) else "enclave.absent"
+    said = lines[-1] if lines and lines[-1].startswith(start) else start + "enclave.absent"
+    return said.removeprefix(start).partition(":")[0]

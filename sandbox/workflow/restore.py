@@ -10,11 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enclave_runner.contract.archive import ArchiveReader, BackupKey
-from enclave_runner.contract.codec import decode
+from enclave_runner.contract.codec import decode, digest
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.evidence import RestoreReport
 from enclave_runner.contract.folder import beside, file_of, require_free, settle, unpack, workspace
@@ -28,16 +28,25 @@ from sandbox.workflow.office import open_as_found
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown to the restored enclave: files of somebody else's, or the will to lose."""
+    """What is shown to the restored enclave: files of somebody else's, or the will to lose; whose key it must have, and
+    the token with its keys."""
 
     checkpoint: Path | None = None
     receipts: Path | None = None
     accepts_loss: bool = False
+    enclave_key: str | None = None
+    module: Path | None = None
+    token: str | None = None
+    pin_file: Path | None = None
 
     def options(self) -> list[str]:
         """As the enclave's command takes them."""
         words = [] if self.checkpoint is None else ["--checkpoint", str(self.checkpoint.absolute())]
         words += [] if self.receipts is None else ["--receipts", str(self.receipts.absolute())]
+        words += [] if self.enclave_key is None else [f"--enclave-key={self.enclave_key}"]
+        words += [] if self.module is None else [f"--pkcs11-module={self.module.resolve()}"]
+        words += [] if self.token is None else [f"--pkcs11-token={self.token}"]
+        words += [] if self.pin_file is None else [f"--pkcs11-pin-file={self.pin_file.absolute()}"]
         return [*words, "--accept-loss-of-receipts"] if self.accepts_loss else words
 
 
@@ -70,7 +79,7 @@ def restore_deployment(home: Home, file: Path, key_file: Path, shown: Shown) -> 
 
 def restore_enclave(home: Home, file: Path, key_file: Path, shown: Shown) -> RestoreReport:
     """Make only the enclave anew, under the control plane that lives on. Unless other receipts are shown, it is shown
-    those that this control plane has settled.
+    those that this control plane has settled. Its key must be the one that this control plane trusts.
 
     Raises:
         Failed, Refused: as `restore_deployment`; `home.missing` when there is no control plane.
@@ -83,7 +92,8 @@ def restore_enclave(home: Home, file: Path, key_file: Path, shown: Shown) -> Res
             own = place / "receipts"
             if shown.receipts is None:
                 export_evidence(office, own)
-            shown = Shown(shown.checkpoint, shown.receipts or own, shown.accepts_loss)
+            known = shown.enclave_key or digest(office.enclave_key.raw)
+            shown = replace(shown, receipts=shown.receipts or own, enclave_key=known)
             return _restore_enclave(home.enclave, descriptor, key_file, shown)
     finally:
         os.close(descriptor)

@@ -166,8 +166,10 @@ def test_an_exit_code_tells_nothing(hostile: HostileZygote, code: int) -> None:
     assert code_of(hostile, f"exit_code {code}") == "job.broken"
 
 
-def test_an_exit_without_an_answer_is_an_empty_answer(hostile: HostileZygote) -> None:
-    assert hostile.run(b"exit_code 0", [], PROFILE) == b""
+def test_an_exit_without_an_answer_is_no_answer(hostile: HostileZygote) -> None:
+    with pytest.raises(Failed) as caught:
+        hostile.run(b"exit_code 0", [], PROFILE)
+    assert caught.value.code == "job.broken"
 
 
 def test_a_sealed_file_cannot_be_changed_and_an_open_one_can(hostile: HostileZygote, beat: int) -> None:

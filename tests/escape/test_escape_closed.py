@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,11 +74,23 @@ def test_an_honest_model_is_not(zygote_of: Callable[[str], AttemptZygote]) -> No
 
 def test_the_libraries_say_nothing_home(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry keeps a folder below the home of whoever imports it; the zygote has no home to write."""
-    assert confine.ENVIRONMENT["ORT_DISABLE_TELEMETRY"] == "1"
+    assert not _telemetry_left(
+        tmp_path / "with", {"ORT_DISABLE_TELEMETRY": confine.ENVIRONMENT["ORT_DISABLE_TELEMETRY"]}
+    )
+    assert _telemetry_left(tmp_path / "without", {})  # control: the variable is what keeps it from being made
     with Zygote() as zygote:
         sockets = {os.readlink(path) for path in Path(f"/proc/{zygote.pid}/fd").iterdir()}  # noqa: PTH115
         assert len([name for name in sockets if name.startswith("socket:")]) == 1
         assert not Path(f"/proc/{zygote.pid}/root/.cache/Microsoft").exists()
+
+
+def _telemetry_left(home: Path, environment: dict[str, str]) -> bool:
+    """Whether importing ONNX Runtime makes its telemetry's folder in that new home."""
+    home.mkdir()
+    subprocess.run(
+        [sys.executable, "-c", "import onnxruntime"], env={"HOME": str(home), **environment}, cwd=home, check=True
+    )
+    return (home / ".cache" / "Microsoft").exists()
 
 
 def test_a_second_job_sees_nothing_of_the_first(zygote_of: Callable[[str], AttemptZygote]) -> None:

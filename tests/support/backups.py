@@ -22,6 +22,7 @@ from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.signing import KeyFile, Signed, seal
 from enclave_runner.contract.ticket import PURPOSE, Ticket
 from enclave_runner.contract.wire import Settlement
+from enclave_runner.rawdata.kms import FILE_KMS, KmsChoice
 from enclave_runner.supervisor.backup import back_up
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.holdings import HeldVersion, Holdings
@@ -125,11 +126,16 @@ def archive_of(home: EnclaveHome, label: str = LABEL) -> bytes:
 
 
 def bring_back(
-    archive: bytes, folder: Path, proof: Proof, key: BackupKey = BACKUP_KEY, label: str | None = LABEL
+    archive: bytes,
+    folder: Path,
+    proof: Proof,
+    key: BackupKey = BACKUP_KEY,
+    label: str | None = LABEL,
+    token: KmsChoice = FILE_KMS,
 ) -> tuple[EnclaveHome, RestoreReport]:
     """Restore into that folder, by a clock that nobody has to wait for."""
     home = EnclaveHome(folder)
-    return home, restore(home, io.BytesIO(archive), key, proof, label, quick_clock())
+    return home, restore(home, io.BytesIO(archive), key, proof, label, quick_clock(), token)
 
 
 def quick_clock() -> Callable[[], datetime]:

@@ -10,7 +10,7 @@ import mmap
 import os
 import signal
 
-from tests.support.hostile_attempts import Argument, Attempt, Blocked, Run, Targets, call, structure
+from tests.support.hostile_attempts import SAY_OK, Argument, Attempt, Blocked, Run, Targets, call, structure
 
 SCRATCH = b"/scratch/made"
 PAGE = 4096
@@ -19,10 +19,10 @@ SHARED, PRIVATE, FIXED, ANONYMOUS, GROWS_DOWN = 1, 2, 0x10, 0x20, 0x100
 AT_FDCWD, SELF = -100, 0
 RETURN_42 = b"\xb8\x2a\x00\x00\x00\xc3"  # mov eax, 42; ret
 GETPID_32 = b"\xb8\x14\x00\x00\x00\xcd\x80\xc3"  # mov eax, 20; int 0x80; ret
-# A whole program of 64-bit machine code: write(3, "ok", 2); exit(0).
+# A whole program of 64-bit machine code: write(3, the frame of "ok", 10); exit(0).
 SHELLCODE = (
-    b"\xb8\x01\x00\x00\x00\xbf\x03\x00\x00\x00\x48\x8d\x35\x10\x00\x00\x00\xba\x02\x00\x00\x00\x0f\x05"
-    b"\xb8\x3c\x00\x00\x00\x31\xff\x0f\x05ok"
+    b"\xb8\x01\x00\x00\x00\xbf\x03\x00\x00\x00\x48\x8d\x35\x10\x00\x00\x00\xba\x0a\x00\x00\x00\x0f\x05"
+    b"\xb8\x3c\x00\x00\x00\x31\xff\x0f\x05\x00\x00\x00\x00\x00\x00\x00\x02ok"
 )
 
 
@@ -132,7 +132,7 @@ def run_handed_file(targets: Targets) -> None:
 
 def run_shell(targets: Targets) -> None:
     """Become another program, which says for us that it went through."""
-    arguments = (ctypes.c_char_p * 4)(b"/bin/sh", b"-c", b"printf ok >&3", None)
+    arguments = (ctypes.c_char_p * 4)(b"/bin/sh", b"-c", SAY_OK.encode(), None)
     ctypes.CDLL(None, use_errno=True)
     call(59, b"/bin/sh", ctypes.cast(arguments, ctypes.c_void_p).value, None)
 

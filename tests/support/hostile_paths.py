@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.support.hostile_attempts import Attempt, Run, Targets, must
+from tests.support.hostile_attempts import SAY_OK, Attempt, Run, Targets, must
 
 ABSENT, CLOSED = ("ENOENT",), ("EACCES",)
 SEALED_ROOT = ("EROFS", "EACCES")
@@ -84,7 +84,7 @@ def run_from_scratch(targets: Targets) -> None:
     """Drop a program and start it."""
     path = os.path.join(_writable(targets), "program")
     with open(path, "w") as file:
-        file.write("#!/bin/sh\nprintf ok >&3\n")
+        file.write(f"#!/bin/sh\n{SAY_OK}\n")
     os.chmod(path, 0o700)
     os.execv(path, [path])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -56,6 +58,78 @@ def test_the_zygote_has_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None
         assert Path(f"/proc/{zygote.pid}/cwd").readlink() == Path("/")
         assert zygote.is_alive
     os.close(descriptor)
+
+
+def test_the_zygote_has_a_network_of_its_own_with_nothing_in_it() -> None:
+    with Zygote() as zygote:
+        deadline = time.monotonic() + 20
+        own = Path("/proc/self/ns/net").readlink()
+        while Path(f"/proc/{zygote.pid}/ns/net").readlink() == own:
+            assert time.monotonic() < deadline
+        interfaces = Path(f"/proc/{zygote.pid}/net/dev").read_text(encoding="ascii").splitlines()[2:]
+        assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+        routes = Path(f"/proc/{zygote.pid}/net/route").read_text(encoding="ascii").splitlines()[1:]
+        assert routes == []
+
+
+def test_the_programs_workers_have_their_engine_ready_before_the_task() -> None:
+    """A stock whose workers opened DuckDB for each task would be no stock: a ready engine has a second thread."""
+    with Zygote() as zygote:
+        zygote.keep_ready(JailProfile(), 1)
+        deadline = time.monotonic() + 30
+        while 2 not in _threads_below(zygote.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def _threads_below(pid: int) -> list[int]:
+    """How many threads each process has that descends from this one."""
+    found, parents = [], [pid]
+    while parents:
+        parent = parents.pop()
+        try:
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+        except OSError:
+            continue
+        for child in children:
+            parents.append(int(child))
+            with contextlib.suppress(OSError):
+                found.append(len(list(Path(f"/proc/{child}/task").iterdir())))
+    return found
+
+
+def test_an_order_for_which_the_host_has_no_process_does_not_start_and_others_go_on() -> None:
+    """With every descriptor taken the zygote makes no worker; it says so and lives."""
+    with Zygote() as zygote:
+        with pytest.raises(Failed):
+            zygote.run(b"no task at all", [], JailProfile())
+        soft, hard = resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE)
+        time.sleep(0.5)  # the worker before has left nothing open
+        in_use = {int(path.name) for path in Path(f"/proc/{zygote.pid}/fd").iterdir()}
+        free = [number for number in range(100) if number not in in_use]
+        resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (free[3], hard))  # its task, one pipe, and no other
+        with pytest.raises(Failed) as caught:
+            zygote.run(b"no task at all", [], JailProfile())
+        assert caught.value.code == "jail.absent"
+        resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        with pytest.raises(Failed) as caught:
+            zygote.run(b"no task at all", [], JailProfile())
+        assert caught.value.code == "job.broken"
+        assert zygote.is_alive
+
+
+def test_a_zygote_that_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enclave_runner.jail.launcher.ORDER_SECONDS", 1.0)
+    with Zygote() as zygote:
+        with pytest.raises(Failed):
+            zygote.run(b"no task at all", [], JailProfile())
+        os.kill(zygote.pid, signal.SIGSTOP)
+        with pytest.raises(Failed) as caught:
+            zygote.run(b"no task at all", [], JailProfile())
+        assert caught.value.code == "jail.zygote-gone"
+        deadline = time.monotonic() + 20
+        while zygote.is_alive:
+            assert time.monotonic() < deadline
 
 
 def test_a_closed_zygote_takes_no_orders() -> None:

@@ -15,7 +15,18 @@ from enclave_runner.contract.wire import Rejection
 from enclave_runner.jail.launcher import MemoryFile
 from enclave_runner.kinds import gate
 from enclave_runner.kinds.gate import ImproperAnswerError
-from enclave_runner.kinds.tasks import Declined, Done, Gating, IntakeAnswer, LookupAnswer, TaskAnswer, Vectors
+from enclave_runner.kinds.tasks import (
+    Declined,
+    Done,
+    Finding,
+    Gating,
+    IntakeAnswer,
+    LookupAnswer,
+    Outcome,
+    ProbeReport,
+    TaskAnswer,
+    Vectors,
+)
 from enclave_runner.kinds.work import work
 
 REJECTION = Rejection(row=1, column="age", rule="row.type")
@@ -55,7 +66,9 @@ def test_the_gate_is_a_task_like_any_other() -> None:
         Vectors(vectors=((0,) * (gate.MAX_CELLS + 1),)),
         IntakeAnswer(accepted=-1, rejected=0, rejections=(), entities=0),
         IntakeAnswer(accepted=0, rejected=0, rejections=(), entities=1 << 62),
-        IntakeAnswer(accepted=0, rejected=0, rejections=(REJECTION,) * 1001, entities=0),
+        IntakeAnswer(accepted=0, rejected=2000, rejections=(REJECTION,) * 1001, entities=0),
+        IntakeAnswer(accepted=2, rejected=0, rejections=(REJECTION,), entities=2),
+        IntakeAnswer(accepted=2, rejected=1, rejections=(REJECTION,) * 2, entities=2),
         IntakeAnswer(accepted=0, rejected=1, rejections=(Rejection(row=0, column="", rule="x"),), entities=0),
         IntakeAnswer(accepted=0, rejected=1, rejections=(Rejection(row=1, column="x" * 200, rule="x"),), entities=0),
         IntakeAnswer(accepted=0, rejected=1, rejections=(Rejection(row=1, column="a\nb", rule="x"),), entities=0),
@@ -63,6 +76,11 @@ def test_the_gate_is_a_task_like_any_other() -> None:
         Declined(rule="r", facts={"what": "x" * 401}),
         Declined(rule="r", facts={f"n{number}": "x" for number in range(9)}),
         Declined(rule="r\x00", facts={}),
+        Declined(rule="r", facts={"what": "a\x00b"}),
+        Declined(rule="r", facts={"what": "a\n"}),
+        Declined(rule="r", facts={"what": "a\u200bb"}),
+        ProbeReport(findings=()),
+        ProbeReport(findings=(Finding(name="a", layer="b", outcome=Outcome.BLOCKED, detail="a row"),)),
     ],
 )
 def test_an_answer_beyond_its_limits_does_not_leave(answer: TaskAnswer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Callable
@@ -126,6 +127,22 @@ def test_a_file_is_written_once(tmp_path: Path) -> None:
     with failed_at("rawdata.missing"):
         read_column(tmp_path / "other", PLACE, KEY)
     assert read(path) == b"first"
+
+
+def test_what_the_disk_or_the_memory_refuses_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, before = write(tmp_path / "c", DATA), open_files()
+
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "no memory")
+
+    with monkeypatch.context() as patched, failed_at("rawdata.unreadable"):
+        patched.setattr(os, "write", full)
+        read_column(path, PLACE, KEY)
+    (tmp_path / "folder").mkdir()
+    with failed_at("rawdata.unreadable"):
+        read_column(tmp_path / "folder", PLACE, KEY)
+    assert open_files() == before
+    assert read(path) == DATA
 
 
 def test_a_full_disk_is_a_fault(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from enclave_runner.rawdata.kms import KmsChoice
+from enclave_runner.contract.codec import encode
+from enclave_runner.rawdata.kms import KmsChoice, KmsSettings, TokenSettings
 from enclave_runner.rawdata.suite import Suite
 from tests.support.crashes import killed_at_every_step
 from tests.support.raw_stores import contents, kms_in, make_store, open_store, publish
@@ -49,9 +50,36 @@ def test_without_its_key_nothing_opens(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("pkcs11") is None, reason="the extra `hsm` is not installed")
 def test_a_module_that_is_no_token_makes_nothing(tmp_path: Path) -> None:
     (tmp_path / "pin").touch(0o600)
+    (tmp_path / "home").mkdir()
+    choice = KmsChoice(module=str(tmp_path / "no.so"), token="t", pin_file=str(tmp_path / "pin"))
     with failed_at("kms.token-absent"):
-        kms_in(tmp_path).create(KmsChoice(module=str(tmp_path / "no.so"), token="t", pin_file=str(tmp_path / "pin")))
-    assert {path.name for path in tmp_path.iterdir()} == {"pin"}
+        kms_in(tmp_path / "home").create(choice)
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize("module", ["home/a.so", "home/raw/../a.so", "out/to-home/a.so", "home/to-out.so", "out/in.so"])
+def test_no_code_is_loaded_from_the_home(tmp_path: Path, module: str) -> None:
+    for folder in ("home/raw", "out"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "out" / "to-home").symlink_to(tmp_path / "home")
+    (tmp_path / "out" / "in.so").symlink_to(tmp_path / "home" / "a.so")
+    (tmp_path / "home" / "to-out.so").symlink_to("/usr/lib/a.so")
+    kms = kms_in(tmp_path / "home")
+    choice = KmsChoice(module=str(tmp_path / module), token="t", pin_file="/pin")
+    with failed_at("kms.module"):
+        kms.create(choice)
+    assert not (tmp_path / "home" / "kms.json").exists()
+    token = TokenSettings(module=str(tmp_path / module), token="t", pin_file="/pin", ring="r")
+    (tmp_path / "home" / "kms.json").write_bytes(encode(KmsSettings(Suite.AES_256_GCM, "0" * 16, token)))
+    for act in (kms.open, lambda: kms.rotate(None), lambda: kms.point_at(choice)):  # type: ignore[arg-type]
+        with failed_at("kms.module"):
+            act()
+
+
+@pytest.mark.parametrize("module", ["a.so", "./a.so", ""])
+def test_a_library_is_named_by_its_full_path(tmp_path: Path, module: str) -> None:
+    with failed_at("kms.module"):
+        kms_in(tmp_path).create(KmsChoice(module=module, token="t", pin_file="/pin"))
 
 
 @pytest.mark.parametrize("suite", Suite)

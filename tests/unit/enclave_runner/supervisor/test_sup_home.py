@@ -49,6 +49,22 @@ def test_a_home_is_made_once_and_two_homes_share_no_key(bureau: Bureau, tmp_path
     assert other.pseudonym_key.read_bytes() != bureau.home.pseudonym_key.read_bytes()
 
 
+def test_all_of_a_home_is_on_disk_when_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = set[tuple[int, int]](), os.fsync
+
+    def note(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        synced.add((found.st_dev, found.st_ino))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    home = make_bureau(tmp_path).home
+    made = [home.folder.parent, home.folder, *home.folder.rglob("*")]
+    assert {home.pseudonym_key, home.trust, home.policies / "limits.toml", home.policies} < set(made)
+    unsynced = [path for path in made if (path.stat().st_dev, path.stat().st_ino) not in synced]
+    assert unsynced == []
+
+
 @pytest.mark.parametrize("pack", ["nowhere", "broken", "limitless"])
 def test_nothing_is_made_of_a_pack_that_cannot_be_read(bureau: Bureau, tmp_path: Path, pack: str) -> None:
     (tmp_path / "again").mkdir()

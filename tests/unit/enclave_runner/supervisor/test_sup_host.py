@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.jail import confine, seccomp, syscalls
 from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.profile import JailProfile
 from enclave_runner.kinds.tasks import Outcome
 from enclave_runner.supervisor import doctor, host
-from enclave_runner.supervisor.doctor import LAYERS, examine
+from enclave_runner.supervisor.doctor import LAYERS, causes, examine
 from enclave_runner.supervisor.host import landlock_version, missing_prerequisites
+from tests.support.enclave_home import make_bureau
 
 ROOT = Path(__file__).parents[4]
+OPEN = (  # the real probes, two of which are said to have gone another way
+    "import sys\n"
+    "from msgspec.structs import replace\n"
+    "from enclave_runner.kinds.tasks import Outcome\n"
+    "from enclave_runner.supervisor import selftest\n"
+    "probe = selftest.probe_jail\n"
+    "def altered(*arguments):\n"
+    "    first, second, *rest = probe(*arguments).findings\n"
+    "    first, second = replace(first, outcome=Outcome.ALLOWED), replace(second, outcome=Outcome.MISSING)\n"
+    "    print(first.name, second.name, sep=', ', flush=True)\n"
+    "    return selftest.SelfTest(findings=(first, second, *rest))\n"
+    "selftest.probe_jail = altered\n"
+    "from enclave_runner.__main__ import main\n"
+    "sys.exit(main())\n"
+)
+LACKING = ("jail.absent", "jail.zygote-gone")  # according to whether a zygote lives there at all
 WITHOUT_NAMESPACES = (
     "import ctypes, os, sys\n"
     "from pathlib import Path\n"
@@ -110,6 +128,43 @@ def test_on_a_host_without_user_namespaces_nothing_runs_and_the_switch_is_named(
     assert (report["ok"], report["is_possible"]) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("program", "codes", "lacks"),
+    [(OPEN, ("jail.open",), None), (WITHOUT_NAMESPACES, LACKING, "user.max_user_namespaces")],
+    ids=["open", "absent"],
+)
+def test_a_start_that_the_jail_forbids_says_why(
+    tmp_path: Path, program: str, codes: tuple[str, ...], lacks: str | None
+) -> None:
+    home = make_bureau(tmp_path).home
+    done = subprocess.run(
+        [sys.executable, "-c", program, "serve", "--home", str(home.folder)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    named = lacks or done.stdout.strip()
+    assert named
+    noted = json.loads(home.log.read_text(encoding="utf-8").splitlines()[-1])
+    assert noted["code"] in codes
+    assert (noted["subject"], noted["rows"]) == ("start", named.split(", "))
+    said = f"yunei enclave: {noted['code']}: {named}; see `yunei enclave doctor`\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.slow
+def test_the_doctor_examines_under_the_limits_of_a_home(tmp_path: Path) -> None:
+    home = make_bureau(tmp_path, wall_seconds="77").home
+    command = [sys.executable, "-m", "enclave_runner", "doctor", "--json", "--home"]
+    done = subprocess.run([*command, str(home.folder)], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["profile"]["wall_seconds"] == 77 != JailProfile().wall_seconds
+    done = subprocess.run([*command, str(tmp_path / "no")], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"yunei enclave: policy.unreadable\n")
+
+
 def test_where_something_is_missing_no_jail_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     monkeypatch.setattr(doctor, "Zygote", lambda: started.append("zygote"))
@@ -125,6 +180,33 @@ def test_an_examination_covers_every_layer_in_order() -> None:
     assert list(dict.fromkeys(shown)) == [layer for layer in LAYERS if layer != "jail"]
     assert len({row.name for row in found.probes}) == len(found.probes) >= 90
     assert found.landlock_abi == landlock_version()
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (Refused("wire.malformed"), "wire.malformed"),  # an answer that is none
+        (OSError(errno.EMFILE, "canary"), "EMFILE"),
+        (OSError("canary"), "refused"),
+    ],
+)
+def test_whatever_an_examination_meets_is_a_row(monkeypatch: pytest.MonkeyPatch, error: Exception, detail: str) -> None:
+    def fail(*arguments: object) -> Zygote:
+        raise error
+
+    shown = [("jail", "jail", Outcome.MISSING, detail)]
+    for name in ("probe_jail", "probe_excesses", "Zygote"):
+        with monkeypatch.context() as patched:
+            patched.setattr(doctor, name, fail)
+            found = examine(JailProfile())
+        assert [(row.name, row.layer, row.outcome, row.detail) for row in found.probes] == shown
+        assert (found.ok, found.is_possible) == (False, True)
+    if isinstance(error, OSError):
+        monkeypatch.setattr(os, "fork", fail)
+        found = examine(JailProfile())
+        assert [(row.name, row.layer, row.outcome, row.detail) for row in found.probes] == shown
+        assert (found.ok, found.is_possible) == (False, False)
+        assert causes(Failed("jail.absent"), JailProfile()) == ("jail",)
 
 
 @pytest.mark.parametrize("code", ["jail.absent", "jail.zygote-gone", "job.deadline"])

@@ -8,14 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from enclave_runner.contract.codec import encode
 from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import seal
-from enclave_runner.contract.wire import DATASET_PURPOSE, FileFormat, ImportData
+from enclave_runner.contract.wire import DATASET_PURPOSE, FileFormat, ImportData, Rejection
+from enclave_runner.jail.profile import JailProfile
+from enclave_runner.kinds.tasks import IntakeAnswer, Task, TaskAnswer
+from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.holdings import Holdings
-from enclave_runner.supervisor.intake import import_data
+from enclave_runner.supervisor.intake import ROW_RULES, import_data
+from tests.support.descriptors import open_kinds
 from tests.support.enclave_home import (
     PEOPLE,
     PEOPLE_CSV,
@@ -57,10 +62,10 @@ def raw_files(site: Site) -> list[str]:
 
 def refused(site: Site, spec: DatasetSpec, data: str | bytes) -> Refused:
     """The refusal of an import that must change nothing."""
-    before = raw_files(site), site.enclave.holdings.newest(), sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = raw_files(site), site.enclave.holdings.newest(), open_kinds()
     with pytest.raises(Refused) as caught:
         site.import_csv(spec, data)
-    assert before == (raw_files(site), site.enclave.holdings.newest(), sorted(os.listdir("/proc/self/fd")))  # noqa: PTH208
+    assert before == (raw_files(site), site.enclave.holdings.newest(), open_kinds())
     return caught.value
 
 
@@ -100,6 +105,59 @@ def test_refusals_name_no_value(small: Site) -> None:
     for data in ("id,n\ncanary-1,canary-2\n", "canary-1,canary-2\n", "id,n\ncanary,1,2\n", 'id,n\n"canary\nx,1\n'):
         caught = refused(small, spec, data)
         assert "canary" not in f"{caught}{caught.facts}"
+
+
+def reported(site: Site, monkeypatch: pytest.MonkeyPatch, rejected: int, *rejections: Rejection) -> None:
+    """Import three rows with a worker that reads honestly and then reports so."""
+    work = type(site.enclave).work
+
+    def hostile(enclave: Enclave, task: Task, descriptors: list[int], profile: JailProfile | None = None) -> TaskAnswer:
+        honest = work(enclave, task, descriptors, profile)
+        assert isinstance(honest, IntakeAnswer)
+        return replace(honest, accepted=3 - rejected, rejected=rejected, rejections=rejections)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(site.enclave), "work", hostile)
+        site.import_csv(changed(PLAIN, dataset_id="told", max_rejected_permille=1000), "id,n\na,1\nb,2\nc,3\n")
+
+
+@pytest.mark.parametrize(
+    ("rejected", "rejections"),
+    [
+        (1, [Rejection(row=1, column="p17 earns 4000", rule="row.type")]),
+        (1, [Rejection(row=1, column="n", rule="p17 earns 4000")]),
+        (1, [Rejection(row=1, column="n", rule="import.format")]),
+        (1, [Rejection(row=4, column="n", rule="row.type")]),
+        (1, [Rejection(row=0, column="n", rule="row.type")]),
+        (1, [Rejection(row=(1 << 20) + 1, column="", rule="row.malformed")]),
+        (1, []),
+        (0, [Rejection(row=1, column="n", rule="row.type")]),
+    ],
+)
+def test_a_report_of_the_worker_s_own_words_fails(
+    small: Site, monkeypatch: pytest.MonkeyPatch, rejected: int, rejections: list[Rejection]
+) -> None:
+    before = small.enclave.holdings.newest(), raw_files(small)
+    with pytest.raises(Failed) as caught:
+        reported(small, monkeypatch, rejected, *rejections)
+    assert caught.value.code == "job.answer"
+    assert (small.enclave.holdings.newest(), raw_files(small)) == before
+
+
+def test_a_report_of_numbers_columns_and_row_rules_passes(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rule in ROW_RULES:
+        reported(small, monkeypatch, 2, Rejection(row=1, column="", rule=rule), Rejection(row=3, column="n", rule=rule))
+
+
+def test_the_row_rules_are_those_of_the_pack(small: Site) -> None:
+    assert {rule for rule in small.enclave.pack.rules if rule.startswith("row.")} == ROW_RULES
+
+
+def test_blank_lines_before_a_malformed_row_are_no_fault(small: Site) -> None:
+    """They count where the row is named, and are no rows."""
+    spec = changed(PLAIN, dataset_id="blank", max_rejected_permille=500)
+    report = small.import_csv(spec, "id,n\n\n\n\na,1\n\n\nx,1,2\n")
+    assert (report.accepted, report.rejections) == (1, (Rejection(row=7, column="", rule="row.malformed"),))
 
 
 def test_size_population_and_emptiness(small: Site) -> None:

@@ -88,6 +88,36 @@ def test_a_dropped_column_is_told_and_refused(home: EnclaveHome) -> None:
         home.open_store().open_columns("people@v1-a", ("income",))
 
 
+def orphan(home: EnclaveHome, version: str, dataset: str = "people") -> str:
+    """A version that was published and, after a kill, never put on record; a trace of its key."""
+    name = publish(home.open_store(), version, dataset, age=b"age")
+    return (home.rawdata / name / "manifest.json").read_text(encoding="utf-8")[-60:]
+
+
+def test_with_a_dataset_goes_what_a_crash_left_of_it(home: EnclaveHome) -> None:
+    traces = [orphan(home, "v3-c"), orphan(home, "v3-c2")]
+    kept = orphan(home, "v1-x", "peoples")
+    with holdings_of(home) as holdings:
+        home.open_store().sweep(holdings.files())
+    traces.append(orphan(home, "v4-d"))  # not put aside yet: no start in between
+    assert {".aside-people@v3-c", ".aside-people@v3-c2", "people@v4-d"} < raw_names(home)
+    drop_data(home, "people", "v1-a", None)
+    assert {".aside-people@v3-c", "people@v4-d", "people@v2-b"} < raw_names(home)  # one version is not the dataset
+    assert drop_data(home, "people", None, None).versions == ("v2-b",)
+    assert raw_names(home) == {".aside-peoples@v1-x"}
+    assert files_with(home.rawdata, [kept.encode()]) == [".aside-peoples@v1-x/manifest.json"]
+    assert files_with(home.folder, [trace.encode() for trace in traces]) == []
+
+
+def test_of_a_dataset_without_versions_what_a_crash_left_can_be_dropped(home: EnclaveHome) -> None:
+    drop_data(home, "people", None, None)
+    orphan(home, "v3-c")
+    assert drop_data(home, "people", None, None) == Dropped(dataset_id="people", versions=(), column=None)
+    assert raw_names(home) == set()
+    with refused_by("dataset.unknown"):
+        drop_data(home, "people", None, None)
+
+
 @pytest.mark.parametrize(
     ("rule", "dataset", "version", "column"),
     [

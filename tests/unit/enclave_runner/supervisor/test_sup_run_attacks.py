@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import secrets
 import signal
@@ -31,6 +33,7 @@ from enclave_runner.supervisor import run, service
 from enclave_runner.supervisor.ledger import utc_now
 from enclave_runner.supervisor.quote import quote_job
 from enclave_runner.supervisor.run import run_ticket
+from enclave_runner.supervisor.selftest import JailOpen
 from tests.support import onnx_models
 from tests.support.enclave_home import (
     PEOPLE,
@@ -155,6 +158,37 @@ def test_without_proof_of_its_jail_a_new_zygote_runs_nothing(site: Site, monkeyp
             assert (receipt.outcome, receipt.losses) == (Outcome.FAILED, ())
             assert "jail.open" in site.enclave.home.log.read_text(encoding="utf-8").splitlines()[-1]
     assert site.order(query()).outcome is Outcome.RELEASED
+
+
+def test_a_proof_that_fails_on_the_way_ends_that_zygote(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One order before the periodic proof, the order that fails with it, and the next one, under a new zygote."""
+    real, asked = enclave_module.require_jail, list[int]()
+
+    def prove_but_once(zygote: Zygote, profile: JailProfile) -> object:
+        asked.append(zygote.pid)
+        if len(asked) == 1:
+            raise JailOpen(("see-canary",))
+        return real(zygote, profile)
+
+    every = enclave_module.PROOF_EVERY
+    counted = with_enclave(site, orders=itertools.count(every - 1))
+    monkeypatch.setattr(enclave_module, "require_jail", prove_but_once)
+    first, before = site.enclave.zygote.pid, site.spent()
+    assert counted.order(query()).outcome is Outcome.RELEASED
+    assert asked == []
+    spent = site.spent()
+    assert spent > before
+    receipt = counted.order(query())
+    assert (receipt.outcome, receipt.losses, site.spent()) == (Outcome.FAILED, (), spent)
+    last = json.loads(site.enclave.home.log.read_text(encoding="utf-8").splitlines()[-1])
+    assert (last["code"], last["rows"], last["fault"]) == ("jail.open", ["see-canary"], receipt.fault)
+    assert not site.enclave.zygote.is_alive
+    assert counted.order(query()).outcome is Outcome.RELEASED
+    second = site.enclave.zygote.pid
+    assert asked == [first, second]
+    assert second != first
+    assert counted.order(query()).outcome is Outcome.RELEASED
+    assert len(asked) == 2
 
 
 def _kill(zygote: Zygote) -> None:

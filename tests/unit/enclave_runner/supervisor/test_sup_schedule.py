@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -10,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_runner.contract.errors import Failed
+from enclave_runner.contract.receipt import Outcome
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.signing import seal
 from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
-from enclave_runner.contract.wire import RunJob, Settlement
+from enclave_runner.contract.wire import AskOdometer, FetchSettlement, Odometer, Reading, RunJob, Settlement
+from enclave_runner.supervisor.ledger import utc_now
 from enclave_runner.supervisor.limits import read_limits
-from enclave_runner.supervisor.schedule import due, wait_until_due
+from enclave_runner.supervisor.schedule import Schedule, due
 from enclave_runner.supervisor.service import answer
-from tests.support.enclave_home import Site, policies_copy, query
+from tests.support.enclave_home import Site, policies_copy, query, with_enclave
 
 
 @given(st.floats(0, 10_000), st.floats(0.001, 10))
@@ -33,13 +36,48 @@ def test_there_are_few_steps() -> None:
     assert {later / earlier for earlier, later in zip(sorted(steps), sorted(steps)[1:], strict=False)} == {2.0}
 
 
-def test_waiting_ends_at_the_step() -> None:
-    began = time.monotonic() - 0.03
-    wait_until_due(began, 0.05)
-    assert time.monotonic() - began >= 0.05
-    late = time.monotonic() - 0.06
-    wait_until_due(late, 0.05)
-    assert time.monotonic() - late >= 0.1
+def test_waiting_ends_at_the_step_and_not_before() -> None:
+    schedule = Schedule(0.05)
+    began = time.monotonic() - 0.06
+    assert schedule.hold("t", began) == pytest.approx(began + 0.1)
+    assert schedule.held() == {"t"}
+    schedule.wait("t")
+    assert time.monotonic() >= began + 0.1
+    assert schedule.held() == frozenset()
+    schedule.wait("another")  # never held: no wait
+
+
+def test_until_its_step_a_ticket_is_told_as_running(site: Site) -> None:
+    """Whoever polls must not see the end of the job before the step."""
+    slow = with_enclave(site, schedule=Schedule(30.0))
+    before = {item.entity_set: item for item in _odometer(slow)}.get("resident")
+    ticket = slow.ticket(query())
+    receipt = slow.receipt(slow.run(ticket))
+    assert receipt.outcome is Outcome.RELEASED
+    told = answer(slow.enclave, FetchSettlement(ticket_id=ticket.ticket_id), None)
+    assert isinstance(told, Settlement)
+    assert (told.receipt, told.release) == (None, None)
+    after = {item.entity_set: item for item in _odometer(slow)}["resident"]
+    assert after.spent == (before.spent if before else 0)
+    assert after.reserved == receipt.losses[0].pico_rho + (before.reserved if before else 0)
+    freed = with_enclave(site, schedule=Schedule(0.001))
+    told = answer(freed.enclave, FetchSettlement(ticket_id=ticket.ticket_id), None)
+    assert isinstance(told, Settlement)
+    assert told.receipt is not None  # the control
+    assert {item.entity_set: item for item in _odometer(freed)}["resident"].reserved == 0
+
+
+def _odometer(site: Site) -> tuple[Reading, ...]:
+    reply = answer(site.enclave, AskOdometer(), None)
+    assert isinstance(reply, Odometer)
+    return reply.readings
+
+
+def test_the_receipt_names_the_second_of_the_step(site: Site) -> None:
+    slow = with_enclave(site, schedule=Schedule(5.0))
+    began = utc_now()
+    receipt = slow.order(query())
+    assert receipt.finished_at >= (began + timedelta(seconds=4)).replace(microsecond=0)
 
 
 def test_an_answer_leaves_on_schedule(site: Site) -> None:

@@ -282,7 +282,7 @@ def test_a_caller_that_leaves_at_once_harms_nobody(door: Path) -> None:
 
 
 def test_the_text_of_a_fault_stays_inside(site: Site, door: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Ledger) -> None:
+    def broken(self: Ledger, held: frozenset[str]) -> None:
         raise ValueError("canary-raw-cell")
 
     monkeypatch.setattr(Ledger, "readings", broken)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import hashlib
 import os
 import resource
 import struct
@@ -11,17 +13,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
 from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
-from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.errors import Failed, Refused, YuneiError
 from enclave_runner.contract.wire import FileFormat, ImportData
 from enclave_runner.jail.profile import JailProfile
 from enclave_runner.kinds.frames import HEADER, MAX_PAYLOAD
-from enclave_runner.kinds.tasks import Intake, IntakeAnswer, Task, TaskAnswer
-from enclave_runner.rawdata.store import Draft
+from enclave_runner.kinds.source import HEAD_BYTES
+from enclave_runner.kinds.tasks import Declined, Intake, IntakeAnswer, Task, TaskAnswer, Unpacking
+from enclave_runner.rawdata.store import Draft, RawStore
+from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.intake import import_data
+from enclave_runner.supervisor.stream import open_source
+from tests.support.descriptors import open_kinds
 from tests.support.enclave_home import Site, column, make_bureau, running_site, sign_spec, with_enclave
 from tests.support.worker_files import parquet_of
 
@@ -50,13 +58,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(autouse=True)
 def nothing_left(site: Site) -> Iterator[None]:
     """Neither a descriptor nor a thread nor a draft outlives an import, however it ends."""
-
-    def held() -> tuple[list[str], int]:
-        return sorted(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208
-
-    before = held()
+    before = open_kinds(), threading.active_count()
     yield
-    assert held() == before
+    assert (open_kinds(), threading.active_count()) == before
     assert not [path for path in site.bureau.home.rawdata.iterdir() if path.name.startswith(".draft")]
 
 
@@ -99,14 +103,15 @@ def test_repeated_keys_take_a_second_reading_and_keep_the_first_rows(site: Site)
 def test_a_file_that_changes_between_its_readings_is_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Beyond its head, which is read once."""
     file = tmp_path / "changing.csv"
-    file.write_bytes(HEAD + b"a,1\na,2\nb,3\n")
+    file.write_bytes(MANY + b"a,1\na,2\nb,3\n")
     work = type(site.enclave).work
 
     def meddle(enclave: object, task: Task, descriptors: list[int], profile: JailProfile | None = None) -> TaskAnswer:
         answer = work(site.enclave, task, descriptors, profile)
         if isinstance(task, Intake):
-            file.write_bytes(HEAD + b"a,1\na,9\nb,3\n")
+            file.write_bytes(MANY + b"a,1\na,9\nb,3\n")
         return answer
 
     monkeypatch.setattr(type(site.enclave), "work", meddle)
@@ -114,6 +119,47 @@ def test_a_file_that_changes_between_its_readings_is_refused(
     with file.open("rb") as handed, pytest.raises(Refused) as caught:
         import_data(site.enclave, order, handed.fileno())
     assert caught.value.rule == "import.changed"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("pack_flipped", [bytes, gzip.compress], ids=["to-plain", "to-gzip"])
+@pytest.mark.parametrize("repeat", [b"", b"k7,7\n"], ids=["one-reading", "two-readings"])
+def test_a_header_that_changes_once_it_was_read_exchanges_no_columns(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    pack: Callable[[bytes], bytes],
+    pack_flipped: Callable[[bytes], bytes],
+    repeat: bytes,
+) -> None:
+    """The file is written anew before each reading, after its head was read."""
+    rows = b"".join(b"k%d,%d\n" % (number, number) for number in range(1000)) + repeat
+    content, flipped = pack(HEAD + rows), pack_flipped(b"n,id\n" + rows)
+    file, readings, draft = tmp_path / "flipping.csv", [], RawStore.draft
+    file.write_bytes(content)
+
+    def flip(store: RawStore, dataset_id: str, columns: tuple[str, ...]) -> Draft:
+        readings.append(dataset_id)
+        file.write_bytes(flipped[: len(content)])
+        return draft(store, dataset_id, columns)
+
+    monkeypatch.setattr(RawStore, "draft", flip)
+    order = ImportData(spec=sign_spec(site.bureau, KEYED), format=FileFormat.CSV)
+    with file.open("rb") as handed:
+        report = import_data(site.enclave, order, handed.fileno())
+    assert (report.source_sha256, len(readings)) == (hashlib.sha256(content).hexdigest(), 2 if repeat else 1)
+    numbers = pq.read_table(pa.BufferReader(column_of(site, "n"))).column("n").to_pylist()
+    assert numbers[:1000] == list(range(1000))
+
+
+def test_what_is_fed_begins_with_the_head_and_goes_on_behind_it(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "changing.csv"
+    file.write_bytes(b"x" + MANY)
+    with file.open("rb") as handed:
+        handed.seek(1)
+        with open_source(handed.fileno(), FileFormat.CSV, site.enclave.limits) as source:
+            file.write_bytes(bytes(len(MANY) + 1))
+            assert b"".join(source.pieces()) == MANY[:HEAD_BYTES] + bytes(len(MANY) - HEAD_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +220,60 @@ def test_an_output_that_no_honest_worker_makes_fails(
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    "declined",
+    [
+        Declined(rule="import.rejected", facts={}),
+        Declined(rule="p17 earns 4000", facts={}),
+        Declined(rule="import.format", facts={"what": "p17 earns 4000"}),
+        Declined(rule="import.header", facts={}),
+        Declined(rule="import.header", facts={"column": "p17"}),
+        Declined(rule="import.header", facts={"column": "#4"}),
+        Declined(rule="import.header", facts={"column": "#0"}),
+        Declined(rule="import.header", facts={"column": "id", "rule": "x"}),
+    ],
+)
+def test_a_worker_declines_in_no_words_of_its_own(
+    site: Site, monkeypatch: pytest.MonkeyPatch, declined: Declined
+) -> None:
+    caught = how_it_ends(site, monkeypatch, Intake, declined, HEAD + b"a,1\n")
+    assert isinstance(caught, Failed)
+    assert caught.code == "job.answer"
+
+
+@pytest.mark.parametrize("column", ["id", "n", "#1", "#3"])
+def test_a_worker_may_name_a_column_of_the_catalogue_or_its_place(
+    site: Site, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    declined = Declined(rule="import.header", facts={"column": column})
+    caught = how_it_ends(site, monkeypatch, Intake, declined, HEAD + b"a,1\n")
+    assert isinstance(caught, Refused)
+    assert (caught.rule, caught.facts) == ("import.header", {"column": column})
+
+
+def test_who_unpacks_knows_no_header(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    declined = Declined(rule="import.header", facts={"column": "id"})
+    caught = how_it_ends(site, monkeypatch, Unpacking, declined, gzip.compress(HEAD + b"a,1\n"))
+    assert isinstance(caught, Failed)
+    assert caught.code == "job.answer"
+
+
+def how_it_ends(
+    site: Site, monkeypatch: pytest.MonkeyPatch, kind: type[Task], said: TaskAnswer, content: bytes
+) -> YuneiError:
+    """The error of an import whose worker of that kind answers so once it has done its honest work."""
+    work = type(site.enclave).work
+
+    def hostile(enclave: Enclave, task: Task, descriptors: list[int], profile: JailProfile | None = None) -> TaskAnswer:
+        honest = work(enclave, task, descriptors, profile)
+        return said if isinstance(task, kind) else honest
+
+    monkeypatch.setattr(type(site.enclave), "work", hostile)
+    with pytest.raises(YuneiError) as caught:
+        site.import_csv(KEYED, content)
+    return caught.value
+
+
 def test_a_worker_that_does_not_read_to_the_end_publishes_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def lazy(enclave: object, task: Task, descriptors: list[int], profile: JailProfile | None = None) -> TaskAnswer:
         return IntakeAnswer(accepted=1, rejected=0, rejections=(), entities=1)
@@ -201,6 +301,21 @@ def test_a_full_disk_ends_the_import(site: Site, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(Failed) as caught:
         site.import_csv(KEYED, MANY)
     assert caught.value.code == "rawdata.write"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_pipes_that_cannot_be_handed_over_are_closed(
+    site: Site, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    """What stays open is seen by the fixture above."""
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EPERM, "not yours")
+
+    with monkeypatch.context() as patched, pytest.raises(PermissionError):
+        patched.setattr(os, "geteuid", lambda: 0)
+        patched.setattr(os, "fchown", refuse)
+        site.import_csv(KEYED, pack(HEAD + b"a,1\n"))
 
 
 def test_duplicates_beyond_any_file_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from enclave_runner.jail.profile import JailProfile
 from enclave_runner.supervisor.doctor import LAYERS as ENCLAVE_LAYERS
 from enclave_runner.supervisor.host import SWITCHES
 from sandbox.cli.doctor import ADVICE, LAYERS, OPEN_ADVICE, print_examination
+from tests.support.command_line import call_main
+from tests.support.enclave_home import make_bureau
 
 
 def shown(*rows: tuple[str, str, str, str], ok: bool = False) -> str:
@@ -51,6 +55,17 @@ def test_every_layer_and_every_lack_of_the_enclave_has_words() -> None:
     assert set(LAYERS) == set(ENCLAVE_LAYERS)
     lacks = {*SWITCHES, "user-namespaces", "private-root", "landlock", "landlock-floor", "processor", "seccomp", "jail"}
     assert set(ADVICE) == lacks
+
+
+@pytest.mark.slow
+def test_the_deployments_own_limits_are_examined(tmp_path: Path) -> None:
+    place = ("--home", str(tmp_path), "--json")
+    assert call_main("enclave", "doctor", *place).document["profile"]["wall_seconds"] == JailProfile().wall_seconds
+    (tmp_path / "made").mkdir()
+    make_bureau(tmp_path / "made", wall_seconds="77").home.folder.rename(tmp_path / "enclave")
+    assert call_main("enclave", "doctor", *place).document["profile"]["wall_seconds"] == 77
+    (tmp_path / "enclave" / "policies" / "limits.toml").unlink()
+    assert call_main("enclave", "doctor", *place).fault[1].startswith("policy.")
 
 
 def test_an_unknown_layer_of_a_later_enclave_is_shown_as_it_is() -> None:

@@ -104,6 +104,14 @@ def test_a_fault_comes_with_its_id_and_advice(tmp_path: Path, capsys: pytest.Cap
     assert document["failed"]["advice"].strip()
 
 
+@pytest.mark.parametrize("code", ["jail.open", "jail.absent", "jail.zygote-gone", "enclave.absent"])
+def test_of_an_enclave_that_does_not_start_for_its_host_the_doctor_knows_more(
+    code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report_failed(_session(tmp_path), Failed(code))
+    assert "yunei enclave doctor" in capsys.readouterr().out
+
+
 def test_every_advice_says_something() -> None:
     assert all(len(advice) > 20 for advice in ADVICE.values())
 

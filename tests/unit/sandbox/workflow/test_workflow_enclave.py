@@ -33,6 +33,7 @@ from enclave_runner.contract.wire import (
     receive_request,
     send,
 )
+from sandbox.api import __main__ as api
 from sandbox.settings import Home, pack_folder
 from sandbox.workflow.enclave import SocketDoor, start_enclave
 from tests.support.bureau import Bureau, dataset
@@ -162,6 +163,30 @@ def test_the_real_enclave_refuses_over_its_socket(home: Home, tmp_path: Path) ->
 
 def _import(key: KeyFile) -> ImportData:
     return ImportData(spec=seal(dataset().spec, DATASET_PURPOSE, key), format=FileFormat.CSV)
+
+
+@pytest.fixture
+def jailless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home whose enclave's program ends as it does on a host where the jail does not hold."""
+    program = tmp_path / "python"
+    said = "yunei enclave: jail.open: see-canary, fork; see `yunei enclave doctor`"
+    program.write_text(f"#!/bin/sh\necho 'a warning of a library' >&2\necho '{said}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    return Home(tmp_path)
+
+
+def test_of_a_jail_that_does_not_hold_the_code_comes_through(jailless: Home) -> None:
+    with failed_at("jail.open"), start_enclave(jailless):
+        pass
+
+
+def test_the_api_that_does_not_start_for_it_names_the_doctor(
+    jailless: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sandbox.api", "--home", str(jailless.folder)])
+    assert api.main() == 4
+    assert capsys.readouterr().err == "yunei serve: jail.open; see `yunei enclave doctor`\n"
 
 
 def test_a_home_that_is_none_gives_the_enclaves_own_code(tmp_path: Path) -> None:
