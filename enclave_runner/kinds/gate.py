@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 
 from enclave_runner.contract.codec import decode
-from enclave_runner.kinds.tasks import Declined, IntakeAnswer, ProbeReport, TaskAnswer, Vectors
+from enclave_runner.kinds.tasks import MAX_FACT, Declined, IntakeAnswer, ProbeReport, TaskAnswer, Vectors
 
 MAX_INTEGER = 1 << 62
 MAX_VECTORS, MAX_CELLS = 64, 1 << 20
-MAX_REJECTIONS, MAX_NAME, MAX_FACTS, MAX_FACT = 1000, 128, 8, 400
+MAX_REJECTIONS, MAX_NAME, MAX_FACTS = 1000, 128, 8
 
 
 class ImproperAnswerError(Exception):

@@ -14,4 +14,4 @@ def run(task: Parsing, descriptors: list[int]) -> ParsedTable | ParsedFeatures |
             return ParsedFeatures(plan=parse_features(task.sql))
         return ParsedTable(plan=parse_table(task.sql))
     except Refused as refused:
-        return Declined(rule=refused.rule, facts=refused.facts)
+        return Declined.quoting(refused.rule, refused.facts)

@@ -34,5 +34,5 @@ def run(task: Rehearsal, descriptors: list[int]) -> Done | Declined:
             connection.execute(checked(connection, task.sql)).fetchall()
         except duckdb.Error as error:
             said = " ".join(str(error).split())
-            return Declined(rule="sql.engine", facts={"what": said[:TOLD].rstrip(".")})
+            return Declined.quoting("sql.engine", {"what": said[:TOLD].rstrip(".")})
     return Done()

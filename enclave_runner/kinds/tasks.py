@@ -12,6 +12,8 @@ from enclave_runner.contract.wire import FileFormat, Rejection
 from enclave_runner.jail.profile import JailProfile
 from enclave_runner.plan.nodes import FeaturePlan, TablePlan
 
+MAX_FACT = 400  # the longest text that a refusal may carry out of a jail
+
 
 class Unpacking(Value, frozen=True, tag="unpacking"):
     """Decompress gzip from a pipe (descriptor 0) into another one (1)."""
@@ -182,6 +184,15 @@ class Declined(Value, frozen=True, tag="declined"):
 
     rule: str
     facts: dict[str, str]
+
+    @classmethod
+    def quoting(cls, rule: str, facts: dict[str, str]) -> Declined:
+        """A refusal that quotes an operator's text: what the output gate does not let pass becomes a question mark."""
+        quoted = {
+            name: "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_FACT]
+            for name, text in facts.items()
+        }
+        return cls(rule=rule, facts=quoted)
 
 
 class Outcome(StrEnum):

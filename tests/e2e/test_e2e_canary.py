@@ -42,6 +42,7 @@ from tests.support.deployment import (
     spec,
 )
 
+pytestmark = pytest.mark.slow
 PERSON, NOTE, INCOME, DISTRICT, FLAG = "CANARYPERSON77", "CANARYNOTE77", "73737.37", "CANARYDISTRICT77", "CANARYFLAG77"
 CANARIES = (PERSON, NOTE, INCOME, "7373737", DISTRICT, FLAG)
 BAD_SQL = (

@@ -21,6 +21,8 @@ from sandbox.workflow.submit import submit
 from tests.support.command_line import call_main
 from tests.support.deployment import FREE, OPERATOR, furnish, make_deployment, open_world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:

@@ -140,3 +140,10 @@ def test_any_bytes_either_fit_a_type_or_stay(data: bytes) -> None:
 def test_every_vector_inside_the_limits_passes(vectors: tuple[tuple[int, ...], ...]) -> None:
     raw = json.dumps({"type": "vectors", "vectors": vectors}).encode()
     assert said_again(raw) == Vectors(vectors=vectors)
+
+
+def test_a_refusal_that_quotes_a_strange_text_passes() -> None:
+    """Otherwise an operator's line break would become a fault without a cause."""
+    quoted = Declined.quoting("sql.unsupported", {"what": "a\nb\x00" + "c" * 500})
+    assert quoted.facts["what"].startswith("a?b?ccc")
+    assert said_again(encode(quoted)) == quoted

@@ -66,7 +66,7 @@ def test_what_is_in_the_way_is_told(home: EnclaveHome, tmp_path: Path, words: tu
     os.close(lock)
     (home.folder / "kms.json").unlink()
     assert call_main("enclave", *words, "--home", str(tmp_path), "--json").fault == (4, "kms.unreadable")
-    assert call_main("enclave", *words, "--home", str(tmp_path / "no"), "--json").fault == (4, "home.unreadable")
+    assert call_main("enclave", *words, "--home", str(tmp_path / "no"), "--json").fault == (4, "home.missing")
 
 
 def test_a_value_is_never_taken_for_an_option(home: EnclaveHome) -> None:
