@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -73,10 +72,9 @@ def _listener(stack: ExitStack, name: str) -> str:
 def _neighbour(stack: ExitStack, secret: str, uid: int) -> int:
     """Another process of the job's uid, with the secret in its environment."""
     who = {"user": uid, "group": uid, "extra_groups": []} if os.geteuid() == 0 else {}
-    code = "import os, time; os.write(1, b'x'); time.sleep(3600)"
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", code], env={"SECRET": secret}, stdout=subprocess.PIPE, cwd="/", **who
-    )
+    # Not Python: our interpreter may lie below a folder that only its owner enters.
+    command = ["/bin/sh", "-c", "printf x; exec /bin/sleep 3600"]
+    process = subprocess.Popen(command, env={"SECRET": secret}, stdout=subprocess.PIPE, cwd="/", **who)
     stack.callback(process.wait)
     stack.callback(process.kill)
     assert process.stdout is not None

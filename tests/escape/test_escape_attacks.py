@@ -184,7 +184,7 @@ def test_two_hundred_jobs_leave_nothing_behind(hostile: HostileZygote) -> None:
     before = _traces(hostile)
     for _ in range(200):
         hostile.run(b"echo x", [], PROFILE)
-    assert _traces(hostile) == before
+    _wait_until(lambda: _traces(hostile) == before)  # the last one may not be buried yet
 
 
 def test_threads_share_a_zygote(hostile: HostileZygote) -> None:
@@ -200,15 +200,14 @@ def test_threads_share_a_zygote(hostile: HostileZygote) -> None:
     assert sorted(answers) == sorted(f"{n} 0".encode() for n in range(16))
 
 
-def _traces(zygote: HostileZygote) -> tuple[int, int, int, int]:
-    """Open descriptors here and in the zygote, its mounts, and its children (one may not be buried yet)."""
-    children = Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children").read_text().split()
-    assert len(children) <= 1
+def _traces(zygote: HostileZygote) -> tuple[int, int, int, int, int]:
+    """Open descriptors here and in the zygote, its mounts and ours, and its children but for one."""
     return (
         len(list(Path("/proc/self/fd").iterdir())),
         len(list(Path(f"/proc/{zygote.pid}/fd").iterdir())),
         len(Path(f"/proc/{zygote.pid}/mounts").read_text().splitlines()),
         len(Path("/proc/self/mounts").read_text().splitlines()),
+        max(1, len(Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children").read_text().split())),
     )
 
 
