@@ -39,10 +39,9 @@ class Zygote:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Executed, not forked: none of the supervisor's memory, keys or descriptors is in the image. The module path
-        # goes by argument, since the environment is emptied.
+        # Executed, not forked: none of the supervisor's memory, keys or descriptors is in the image.
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "enclave_runner.kinds", str(theirs.fileno())],
+            self._command(theirs.fileno()),
             pass_fds=[theirs.fileno()],
             env=dict(ENVIRONMENT),
             stdin=subprocess.DEVNULL,
@@ -53,6 +52,10 @@ class Zygote:
         theirs.close()
         ours.settimeout(ORDER_SECONDS)
         self._orders = ours
+
+    def _command(self, orders: int) -> list[str]:
+        """The zygote's program; by argument, since the environment is emptied."""
+        return [sys.executable, "-I", "-m", "enclave_runner.kinds", str(orders)]
 
     def __enter__(self) -> Zygote:
         return self

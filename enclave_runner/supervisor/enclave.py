@@ -125,7 +125,7 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
         finish_drops(store, holdings)
         store.sweep(holdings.files())
         selftest = require_jail(zygote, limits.job_profile)
-        probes = {item.name: item.outcome.value for item in selftest.findings}
+        probes = selftest.outcomes
         # A job takes up to three workers one after the other, and each answer one more to read it.
         for profile, count in ((limits.job_profile, 2), (limits.extract_profile, 1), (limits.parse_profile, 4)):
             zygote.keep_ready(profile, count)

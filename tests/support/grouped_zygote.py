@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from enclave_runner.jail import cgroup
-from enclave_runner.jail.confine import ENVIRONMENT
 from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.zygote import serve
 
@@ -37,19 +35,8 @@ class GroupedZygote(Zygote):
         self._mode = "grouped" if is_grouped else "alone"
         super().__init__()
 
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), str(theirs.fileno()), self._mode],
-            pass_fds=[theirs.fileno()],
-            env=dict(ENVIRONMENT),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
-        theirs.close()
-        self._orders = ours
+    def _command(self, orders: int) -> list[str]:
+        return [sys.executable, str(Path(__file__)), str(orders), self._mode]
 
 
 if __name__ == "__main__":

@@ -13,14 +13,12 @@ import platform
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from enclave_runner.jail import confine
-from enclave_runner.jail.confine import ENVIRONMENT
 from enclave_runner.jail.launcher import Zygote
 from enclave_runner.jail.zygote import serve
 
@@ -211,19 +209,8 @@ class HostileZygote(Zygote):
         self._sabotage = sabotage
         super().__init__()
 
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), str(theirs.fileno()), self._sabotage],
-            pass_fds=[theirs.fileno()],
-            env=dict(ENVIRONMENT),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
-        theirs.close()
-        self._orders = ours
+    def _command(self, orders: int) -> list[str]:
+        return [sys.executable, str(Path(__file__)), str(orders), self._sabotage]
 
 
 def _sabotage(step: str) -> None:
