@@ -4,8 +4,9 @@
 SHELL := /bin/bash
 PYTEST := .venv/bin/python -m pytest
 CITY ?= 20000
+BENCH_DP ?=
 
-.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape test-escape-unprivileged docs bench bench-main bench-enclave clean
+.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape test-escape-unprivileged docs bench bench-main bench-enclave bench-dp clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,13 +55,16 @@ docs: setup-dev ## regenerate the generated documents
 	.venv/bin/python tools/make_compliance.py
 	.venv/bin/python tools/make_lifecycles.py
 
-bench: bench-main bench-enclave ## every benchmark
+bench: bench-main bench-enclave bench-dp ## every benchmark
 
 bench-main: setup-dev ## what a ticket, a jail and a receipt cost over plain DuckDB; writes build/bench/main.json
 	.venv/bin/python -m benchmarks.main
 
 bench-enclave: setup-dev ## jail, extract and gate beside bubblewrap and plain DuckDB, and what is left behind; build/bench/enclave.json
 	.venv/bin/python -m benchmarks.enclave
+
+bench-dp: setup-dev ## private SQL beside its peers (installed into build/peers) and plain DuckDB; BENCH_DP=--quick for a smoke run
+	.venv/bin/python -m benchmarks.dp.main $(BENCH_DP)
 
 clean: ## remove everything that was made here
 	rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -39,9 +39,9 @@ class KeyKind(Enum):
 class Column(Value, frozen=True):
     """One column.
 
-    `grade` is 1 to 4 (4 = core: never granted). `bounds` are inclusive, in units of 10^-scale. `domain` lists the
-    public
-    values of a group key. `withheld` is the legal basis when the column stands on the negative list (article 24).
+    `grade` is 1 to 4 (4 = core: never granted). `bounds` are inclusive, in units of 10^-scale; of dates, in days since
+    1970. `domain` lists the public values of a group key. `withheld` is the legal basis when the column stands on the
+    negative list (article 24).
     """
 
     name: str
@@ -61,7 +61,8 @@ class Column(Value, frozen=True):
         _require(self.withheld is None or bool(self.withheld.strip()), "a withheld column names its legal basis")
         if self.bounds is not None:
             low, high = self.bounds
-            _require(self.type in (ColumnType.INTEGER, ColumnType.DECIMAL), "bounds are for numbers")
+            ordered = (ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.DATE)
+            _require(self.type in ordered, "bounds are for numbers and dates")
             _require(-MAX_MAGNITUDE <= low <= high <= MAX_MAGNITUDE, "bounds: low <= high")
         if self.domain is not None:
             _require(self.type in (ColumnType.TEXT, ColumnType.BOOLEAN, ColumnType.INTEGER), "domain type")
@@ -77,6 +78,8 @@ class DatasetSpec(Value, frozen=True):
     `unique` says that one entity has at most one row (enforced at import). `population_cap` bounds the number of
     entities.
     `max_rejected_permille` is how many of 1000 rows may be rejected before the whole import is refused.
+    `public`: reference data (administrative divisions, industry codes) whose rows concern nobody: its entity column is
+    a unique public key, reading it costs no privacy loss, and protected tables may be joined to it by that key.
     """
 
     dataset_id: str
@@ -88,6 +91,7 @@ class DatasetSpec(Value, frozen=True):
     unique: bool = False
     rows_per_entity: int | None = None
     max_rejected_permille: int = 0
+    public: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -101,11 +105,17 @@ class DatasetSpec(Value, frozen=True):
         _require(self.rows_per_entity is None or 0 < self.rows_per_entity <= 10**6, "rows per entity")
         _require(not self.unique or self.rows_per_entity == 1, "a unique key has rows_per_entity 1")
         _require(not generated or self.unique, "generated keys are unique")
+        _require(not self.public or self.unique, "a public table has a unique key")
+        _require(not self.public or self.key_kind is KeyKind.OPAQUE, "the key of a public table identifies nobody")
         _require(0 <= self.max_rejected_permille <= 1000, "rejected rows, per mille")
 
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""
         return next((column for column in self.columns if column.name == name), None)
+
+    def has_column(self, name: str) -> bool:
+        """Whether the table has that column, or that generated key."""
+        return name == self.entity_column or self.column(name) is not None
 
 
 def _require(condition: bool, what: str) -> None:

@@ -78,4 +78,9 @@ class Grant(Value, frozen=True):
 
     def budget(self, entity_set: str) -> int:
         """Granted ρ·10¹² for that entity set, 0 when none was granted."""
-        return sum(budget.pico_rho for budget in self.budgets if budget.entity_set == entity_set)
+        return self.allotment(entity_set).pico_rho
+
+    def allotment(self, entity_set: str) -> PrivacyLoss:
+        """Granted ρ and δ for that entity set, nothing of either when none was granted."""
+        nothing = PrivacyLoss(entity_set=entity_set, pico_rho=0)
+        return next((budget for budget in self.budgets if budget.entity_set == entity_set), nothing)

@@ -14,7 +14,7 @@ from enum import Enum
 from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, Value, decode, encode
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.job import Job
-from enclave_runner.contract.privacy import PrivacyLoss
+from enclave_runner.contract.privacy import Budget, PrivacyLoss
 from enclave_runner.contract.receipt import Measure, Measurement
 from enclave_runner.contract.signing import PublicKey, Signed
 
@@ -140,13 +140,17 @@ class ImportReport(Value, frozen=True, tag="import-report"):
 
 
 class Quote(Value, frozen=True, tag="quote-reply"):
-    """What the job would spend and give. Computed from bounds and noise alone."""
+    """What the job would read (columns by dataset), spend and give. Computed from bounds and noise alone.
 
-    dataset_id: str
-    columns: tuple[str, ...]
+    `budget` is the (ε, δ) that the losses stay within, and `noise` the law (`DPTable`); None and empty without noise.
+    """
+
+    datasets: dict[str, tuple[str, ...]]
     losses: tuple[PrivacyLoss, ...]
     cells: int
     measures: tuple[Measure, ...]
+    budget: Budget | None = None
+    noise: str = ""
 
 
 class Settlement(Value, frozen=True, tag="settlement"):
@@ -164,16 +168,25 @@ class Pseudonym(Value, frozen=True, tag="pseudonym-reply"):
 
 
 class Reading(Value, frozen=True):
-    """One entity set's odometer: ρ·10¹² spent for good, reserved by running jobs, and the lifetime cap."""
+    """One entity set's odometer: ρ·10¹² spent for good, reserved by running jobs, and its lifetime cap.
+
+    δ·10¹⁸ likewise. `epsilon` is the ε of all that was spent and reserved, at the δ of `at_delta`: decimal texts,
+    rounded up.
+    """
 
     entity_set: str
     spent: int
     reserved: int
     lifetime: int
+    spent_delta: int = 0
+    reserved_delta: int = 0
+    lifetime_delta: int = 0
+    epsilon: str = ""
+    at_delta: str = ""
 
 
 class GrantReading(Value, frozen=True):
-    """What one grant has used: uses and ρ·10¹² per entity set (running jobs included)."""
+    """What one grant has used: uses, and ρ and δ per entity set (running jobs included)."""
 
     grant_id: str
     uses: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enclave_runner.contract.dataset import Column, ColumnType, DatasetSpec, KeyKind
-from enclave_runner.plan.render import literal, quote
+from enclave_runner.plan.render import literal
+from enclave_runner.plan.tables import quote
 
 MAX_TEXT = 10_000
 CREDIT_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -35,13 +36,18 @@ def row_checks(spec: DatasetSpec) -> str:
             tests.append(_broken(column, "row.missing", f"{name} IS NULL"))
         tests.append(_broken(column, "row.type", f"{name} IS NOT NULL AND NOT ({_well_typed(column)})"))
         if column.bounds is not None:
-            low, high = (literal(bound) for bound in column.bounds)
+            low, high = (_bound(column, bound) for bound in column.bounds)
             tests.append(_broken(column, "row.bounds", f"{typed(column)} NOT BETWEEN {low} AND {high}"))
         if column.domain is not None:
             values = ", ".join(literal(value) for value in column.domain)
             tests.append(_broken(column, "row.domain", f"CAST({typed(column)} AS VARCHAR) NOT IN ({values})"))
     tests += _key_checks(spec)
     return f"CASE {' '.join(tests)} END"
+
+
+def _bound(column: Column, bound: int) -> str:
+    is_date = column.type is ColumnType.DATE
+    return f"(DATE '1970-01-01' + CAST({bound} AS INTEGER))" if is_date else literal(bound)
 
 
 def _broken(column: Column, rule: str, condition: str) -> str:

@@ -34,7 +34,8 @@ NO_ACCESS = "SET enable_external_access = false"
 NO_FILES = "SET disabled_filesystems = 'LocalFileSystem'"
 LOCK = "SET lock_configuration = true"
 GRANTED = "granted"
-STORED = f"{GRANTED}.main.stored"
+STORED = f"{GRANTED}.main.stored"  # the tables of an extract are stored0, stored1, …
+SPREAD = f"{GRANTED}.main.spread"
 
 MEMORY_MB = 2048
 
@@ -85,10 +86,11 @@ def _memory_mb() -> int:
     return MEMORY_MB if allowed == resource.RLIM_INFINITY else min(MEMORY_MB, (allowed >> 20) * 2 // 3)
 
 
-def load_extract(connection: duckdb.DuckDBPyConnection, descriptor: int) -> None:
-    """Attach the extract, read-only, as `extract`; then close every door: no files, no settings."""
+def load_extract(connection: duckdb.DuckDBPyConnection, descriptor: int, tables: int = 1) -> None:
+    """Attach the extract, read-only, its tables as t0, t1, …; then close every door: no files, no settings."""
     connection.execute(f"ATTACH '{path_of(descriptor)}' AS {GRANTED} (READ_ONLY)")
-    connection.execute(f"CREATE VIEW extract AS FROM {STORED}")
+    for index in range(tables):
+        connection.execute(f"CREATE VIEW t{index} AS FROM {STORED}{index}")
     lock_job(connection)
 
 

@@ -1,4 +1,4 @@
-"""The per-job extract: granted columns, granted rows, and an integer weight in place of the entity's identifier.
+"""The per-job extract: granted columns and rows of each table, and a number in place of a unit's identifier.
 
 Built into a fresh DuckDB file by CREATE TABLE AS, and never changed: only that leaves nothing of anything else behind.
 """
@@ -15,15 +15,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from enclave_runner.contract.dataset import DatasetSpec
-from enclave_runner.kinds.engine import GRANTED, STORED, engine, lock_builder, path_of
-from enclave_runner.kinds.tasks import Done, Extraction
-from enclave_runner.plan.render import WEIGHT, literal, quote
+from enclave_runner.kinds.engine import GRANTED, SPREAD, STORED, engine, lock_builder, path_of
+from enclave_runner.kinds.tasks import Done, Extraction, Part
+from enclave_runner.plan.bound import NORM, ROWS, UNIT
+from enclave_runner.plan.scalar import SAFE, number
+from enclave_runner.plan.tables import quote
 
 BUILT_AT = "/scratch/extract.db"  # not in the memfd at once: DuckDB makes a database only where there is no file yet
 PIECE = 32 << 20
 AHEAD = 2
-KEY, ROWS = "_key", "_rows"
+KEY = "_key"
 
 
 class ForeignColumnError(Exception):
@@ -38,50 +39,93 @@ def run(task: Extraction, descriptors: list[int]) -> Done:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(f"ATTACH '{BUILT_AT}' AS {GRANTED}")
         lock_builder(connection, *(path_of(descriptor) for descriptor in stored))
-        _build(connection, task, stored)
+        with ThreadPoolExecutor(1) as pool:  # one thread: a Parquet reader is for one at a time
+            files = iter(stored)
+            tables = [Table(connection, pool, task, index, files) for index in range(len(task.parts))]
+            for table in sorted(tables, key=lambda table: table.index != task.root):
+                table.build()
         connection.execute(f"CHECKPOINT {GRANTED}")
         connection.execute(f"DETACH {GRANTED}")
     _move(Path(BUILT_AT), target)
     return Done()
 
 
-def _build(connection: duckdb.DuckDBPyConnection, task: Extraction, stored: list[int]) -> None:
-    outputs = [quote(column) for column in task.columns]
-    if task.weighted:
-        outputs.append(f"{_weight(task.spec, task.weight_scale)} AS {quote(WEIGHT)}")
-    key = quote(task.spec.entity_column)
-    with ThreadPoolExecutor(1) as pool:  # one thread: a Parquet reader is for one at a time
-        source = f"range({task.rows})" if not stored else "stored"
-        if stored:
-            connection.register("stored", _reader(pool, task, stored))
-        if task.counted:
-            connection.execute(
-                f"CREATE TEMP TABLE busy AS SELECT {key} AS {KEY}, count(*) AS {ROWS} "
-                f"FROM read_parquet('{path_of(stored[0])}') "
-                f"GROUP BY ALL HAVING count(*) > {literal(task.spec.rows_per_entity or 0)}"
-            )
-            source += f" LEFT JOIN busy ON {KEY} = {key}"
-        where = f" WHERE CAST({key} AS VARCHAR) = $subject" if task.subject is not None else ""
-        sql = f"CREATE TABLE {STORED} AS SELECT {', '.join(outputs)} FROM {source}{where}"
-        connection.execute(sql, {"subject": task.subject} if task.subject is not None else None)
+class Table:
+    """One part on its way into the extract; the root's units are numbered first, for the others to be joined by."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        pool: ThreadPoolExecutor,
+        task: Extraction,
+        index: int,
+        files: Iterator[int],
+    ) -> None:
+        self.index = index
+        self._connection, self._pool, self._task = connection, pool, task
+        self._part = task.parts[index]
+        self._columns = task.needed(self._part)
+        self._stored = [next(files) for _ in self._columns]
+        self._key = f"t{index}.{quote(self._part.spec.entity_column)}"
+
+    def build(self) -> None:
+        """Count and measure units where that is asked for, then copy the rows."""
+        part = self._part
+        measured = part.unit or part.counted or part.norm is not None or self._task.spread
+        joins = self._measure() if measured and not part.spec.public else ""
+        outputs = [f"t{self.index}.{quote(column)}" for column in part.columns]
+        outputs += [f"d.{UNIT}"] if part.unit else []
+        if part.counted:
+            outputs.append(f"u.{ROWS}" if part.above is None else f"coalesce(u.{ROWS}, {number(1)}) AS {ROWS}")
+        outputs += [f"u.{NORM}"] if part.norm is not None else []
+        # A table of which nothing but the number of rows is asked still has rows.
+        self._execute(f"CREATE TABLE {STORED}{self.index} AS SELECT {', '.join(outputs or ['TRUE AS _row'])}", joins)
+
+    def _measure(self) -> str:
+        """The units of this part with their counts and norms, and the joins that bring them to the rows.
+
+        A unit whose norm does not fit 62 bits is left out: it counts for nothing, which no clip forbids.
+        """
+        part, index = self._part, self.index
+        outputs = [f"{self._key} AS {KEY}", f"count(*) AS {ROWS}"]
+        having = f" HAVING count(*) > {number(part.above)}" if part.above is not None else ""
+        if part.norm is not None:
+            outputs.append(f"CAST(sum({part.norm}) AS BIGINT) AS {NORM}")
+            having = f" HAVING sum({part.norm}) < CAST({SAFE} AS HUGEINT)"
+        self._execute(f"CREATE TEMP TABLE units{index} AS SELECT {', '.join(outputs)}", "", f" GROUP BY ALL{having}")
+        if index == self._task.root and self._task.spread:
+            listed = ", ".join([ROWS] + ([NORM] if part.norm is not None else []))
+            self._connection.execute(f"CREATE TABLE {SPREAD} AS SELECT {listed} FROM units{index}")
+        if index == self._task.root and any(other.unit for other in self._task.parts):
+            number_of = "CAST(row_number() OVER () AS UINTEGER)"
+            self._connection.execute(f"CREATE TEMP TABLE ids AS SELECT {KEY}, {number_of} AS {UNIT} FROM units{index}")
+        kind = "LEFT JOIN" if part.above is not None else "JOIN"
+        joins = f" {kind} units{index} u ON u.{KEY} = {self._key}" if part.counted or part.norm is not None else ""
+        return joins + (f" JOIN ids d ON d.{KEY} = {self._key}" if part.unit else "")
+
+    def _execute(self, head: str, joins: str, tail: str = "") -> None:
+        task, part = self._task, self._part
+        conditions = [part.condition] if part.condition is not None else []
+        if task.subject is not None:
+            conditions.append(f"CAST({self._key} AS VARCHAR) = $subject")
+        if task.partitions > 1 and not part.spec.public:
+            conditions.append(f"hash({self._key}) % {task.partitions} = {task.partition}")
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        source = f"range({part.rows})"
+        if self._stored:
+            source = f"source{self.index}"
+            self._connection.register(source, _reader(self._pool, part, self._columns, self._stored))
+        sql = f"{head} FROM {source} AS t{self.index}{joins}{where}{tail}"
+        self._connection.execute(sql, {"subject": task.subject} if task.subject is not None else None)
+        if self._stored:
+            self._connection.unregister(source)
 
 
-def _weight(spec: DatasetSpec, scale: int) -> str:
-    """floor(S · min(1, K / n)), n = rows of the entity in the extract; in BIGINT throughout.
-
-    Only entities with n > K are counted; where the count is missing the weight is S whatever it is.
-    """
-    if spec.unique:
-        return literal(scale)
-    bound = spec.rows_per_entity or 0
-    return f"least({literal(scale)}, {literal(scale * bound)} // coalesce({ROWS}, {literal(max(bound, 1))}))"
-
-
-def _reader(pool: ThreadPoolExecutor, task: Extraction, stored: list[int]) -> pa.RecordBatchReader:
+def _reader(pool: ThreadPoolExecutor, part: Part, columns: tuple[str, ...], stored: list[int]) -> pa.RecordBatchReader:
     """The columns side by side, one row group after the other, the next ones being read ahead."""
     files = [pq.ParquetFile(pa.BufferReader(_mapped(descriptor))) for descriptor in stored]
     schema = pa.schema([file.schema_arrow.field(0) for file in files])
-    if schema.names != list(task.needed) or any(file.metadata.num_rows != task.rows for file in files):
+    if schema.names != list(columns) or any(file.metadata.num_rows != part.rows for file in files):
         raise ForeignColumnError
 
     def read(group: int) -> pa.RecordBatch:

@@ -9,11 +9,20 @@ from __future__ import annotations
 import os
 
 from enclave_runner.contract.codec import decode
-from enclave_runner.kinds.tasks import MAX_FACT, Declined, IntakeAnswer, ProbeReport, TaskAnswer, Vectors
+from enclave_runner.kinds.tasks import (
+    MAX_FACT,
+    Declined,
+    Finished,
+    IntakeAnswer,
+    KeyedVectors,
+    ProbeReport,
+    TaskAnswer,
+    Vectors,
+)
 
 MAX_INTEGER = 1 << 62
 MAX_VECTORS, MAX_CELLS = 64, 1 << 20
-MAX_REJECTIONS, MAX_NAME, MAX_FACTS = 1000, 128, 8
+MAX_REJECTIONS, MAX_NAME, MAX_FACTS, MAX_KEY = 1000, 128, 8, 200
 
 
 class ImproperAnswerError(Exception):
@@ -28,6 +37,12 @@ def run(descriptors: list[int]) -> TaskAnswer:
         case Vectors():
             _require(len(answer.vectors) <= MAX_VECTORS and sum(map(len, answer.vectors)) <= MAX_CELLS)
             _require(all(abs(cell) < MAX_INTEGER for vector in answer.vectors for cell in vector))
+        case KeyedVectors():
+            _check_keyed(answer)
+        case Finished():
+            _require(len(answer.rows) <= MAX_CELLS and len(answer.rows) == len(answer.computed))
+            _require(all(0 <= row < MAX_CELLS for row in answer.rows) and len(set(map(len, answer.computed))) <= 1)
+            _require(all(cell is None or _is_name(cell) for row in answer.computed for cell in row))
         case IntakeAnswer():
             _require(min(answer.accepted, answer.rejected, answer.entities) >= 0)
             _require(max(answer.accepted, answer.rejected, answer.entities) < MAX_INTEGER)
@@ -40,6 +55,16 @@ def run(descriptors: list[int]) -> TaskAnswer:
         case ProbeReport():
             raise ImproperAnswerError  # full of texts, and only the self-test asks for one, of a worker without data
     return answer
+
+
+def _check_keyed(answer: KeyedVectors) -> None:
+    count = len(answer.keys)
+    _require(len(answer.vectors) <= MAX_VECTORS and count * (len(answer.vectors) + 1) <= MAX_CELLS)
+    _require(len(answer.units) == count and all(len(vector) == count for vector in answer.vectors))
+    _require(all(0 <= cell < MAX_INTEGER for cell in answer.units))
+    _require(all(abs(cell) < MAX_INTEGER for vector in answer.vectors for cell in vector))
+    _require(len(set(answer.keys)) == count and len(set(map(len, answer.keys))) <= 1)
+    _require(all(len(part) <= MAX_KEY and part.isprintable() for key in answer.keys for part in key))
 
 
 def _is_name(text: str) -> bool:

@@ -24,7 +24,7 @@ from enclave_runner.kinds.frames import DUPLICATES, FrameSink
 from enclave_runner.kinds.keys import Keys
 from enclave_runner.kinds.source import UnreadableSourceError, malformed_rows, table_of
 from enclave_runner.kinds.tasks import Declined, Intake, IntakeAnswer
-from enclave_runner.plan.render import quote
+from enclave_runner.plan.tables import quote
 
 LISTED = 1000
 BROKEN = "_broken"

@@ -11,7 +11,8 @@ from enclave_runner.contract.dataset import ColumnType
 from enclave_runner.kinds.engine import engine, lock_job
 from enclave_runner.kinds.sql_gate import checked
 from enclave_runner.kinds.tasks import Declined, Done, Rehearsal
-from enclave_runner.plan.render import TABLE, WEIGHT, quote
+from enclave_runner.plan.bound import NORM, ROWS, UNIT
+from enclave_runner.plan.tables import quote
 
 # Never an ENUM: its dictionary would be the values.
 SQL_TYPES = {
@@ -26,12 +27,15 @@ TOLD = 400
 
 def run(task: Rehearsal, descriptors: list[int]) -> Done | Declined:
     """Run it; a refusal by `sql.engine` carries the engine's own words."""
-    columns = [f"{quote(name)} {SQL_TYPES[kind]}" for name, kind in task.columns]
     with engine() as connection:
-        connection.execute(f"CREATE TABLE {TABLE} ({', '.join([*columns, f'{quote(WEIGHT)} BIGINT'])})")
+        for index, table in enumerate(task.tables):
+            columns = [f"{quote(name)} {SQL_TYPES[kind]}" for name, kind in table]
+            added = [f"{UNIT} UINTEGER", f"{ROWS} BIGINT", f"{NORM} BIGINT"]
+            connection.execute(f"CREATE TABLE t{index} ({', '.join([*columns, *added])})")
         lock_job(connection)
         try:
-            connection.execute(checked(connection, task.sql)).fetchall()
+            for sql in task.sql:
+                connection.execute(checked(connection, sql)).fetchall()
         except duckdb.Error as error:
             said = " ".join(str(error).split())
             return Declined.quoting("sql.engine", {"what": said[:TOLD].rstrip(".")})

@@ -13,7 +13,8 @@ import duckdb
 from enclave_runner.contract.wire import FileFormat
 from enclave_runner.kinds.engine import path_of
 from enclave_runner.kinds.tasks import Intake
-from enclave_runner.plan.render import literal, quote
+from enclave_runner.plan.render import literal
+from enclave_runner.plan.tables import quote
 
 GZIP_MAGIC = b"\x1f\x8b"
 HEAD_BYTES = 1 << 16

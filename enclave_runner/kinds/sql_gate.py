@@ -10,73 +10,74 @@ import json
 
 import duckdb
 
-from enclave_runner.plan.render import TABLE
+from enclave_runner.plan.finish import NOISY
 
-FUNCTIONS = frozenset({"sum", "greatest", "least", "*"})
-TYPES = frozenset({"BIGINT", "HUGEINT", "VARCHAR", "DATE"})
-NAMES = FUNCTIONS | TYPES | {TABLE}
-EXPRESSIONS = frozenset({"COLUMN_REF", "CONSTANT", "FUNCTION", "COMPARISON", "CONJUNCTION", "CASE", "CAST", "TYPE"})
-KINDS = frozenset(
+FUNCTIONS = frozenset(
     {
-        "SELECT_NODE",
-        "BASE_TABLE",
-        "ORDER_MODIFIER",
-        "COLUMN_REF",
-        "VALUE_CONSTANT",
-        "FUNCTION",
-        "COMPARE_EQUAL",
-        "COMPARE_NOTEQUAL",
-        "COMPARE_LESSTHAN",
-        "COMPARE_LESSTHANOREQUALTO",
-        "COMPARE_GREATERTHAN",
-        "COMPARE_GREATERTHANOREQUALTO",
-        "COMPARE_IN",
-        "CONJUNCTION_AND",
-        "CASE_EXPR",
-        "OPERATOR_CAST",
-        "OPERATOR_IS_NULL",
-        "OPERATOR_COALESCE",
-        "TYPE",
+        *("sum", "count", "count_star", "row_number", "greatest", "least", "abs", "floor", "round", "ceil", "sqrt"),
+        *("nullif", "md5", "concat_ws", "date_trunc", "year", "quarter", "month"),
+        *("+", "-", "*", "/", "//", "%"),
     }
 )
+TYPES = frozenset({"BIGINT", "HUGEINT", "DOUBLE", "BOOLEAN", "VARCHAR", "DATE"})
+TABLES = frozenset({"t0", "t1", "t2", "t3", NOISY})
+NAMES = FUNCTIONS | TYPES | TABLES
+EXPRESSIONS = frozenset(
+    {
+        *("COLUMN_REF", "CONSTANT", "FUNCTION", "COMPARISON", "CONJUNCTION", "CASE", "CAST", "TYPE", "WINDOW"),
+        "OPERATOR",
+    }
+)
+KINDS = frozenset(
+    {
+        *("SELECT_NODE", "BASE_TABLE", "JOIN", "SUBQUERY"),
+        *("ORDER_MODIFIER", "LIMIT_MODIFIER", "DISTINCT_MODIFIER", "ORDER_DEFAULT", "ASCENDING", "DESCENDING"),
+        *("COLUMN_REF", "VALUE_CONSTANT", "FUNCTION", "WINDOW_ROW_NUMBER", "CASE_EXPR", "TYPE"),
+        *("COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_LESSTHAN", "COMPARE_LESSTHANOREQUALTO"),
+        *("COMPARE_GREATERTHAN", "COMPARE_GREATERTHANOREQUALTO", "COMPARE_IN"),
+        *("CONJUNCTION_AND", "CONJUNCTION_OR"),
+        *("OPERATOR_CAST", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_COALESCE", "OPERATOR_NOT"),
+    }
+)
+NEVER = frozenset({None})
 ALLOWED: dict[str, frozenset[object]] = {
-    "class": EXPRESSIONS | {"OPERATOR"},
+    "class": EXPRESSIONS,
     "type": KINDS,
     "function_name": FUNCTIONS,
     "type_name": TYPES,
-    "table_name": frozenset({TABLE}),
-    "kind": frozenset({"INTEGER", "STRING"}),
+    "table_name": TABLES,
+    "kind": frozenset({"INTEGER", "NUMERIC", "STRING", "NULL_LITERAL"}),
     "aggregate_handling": frozenset({"STANDARD_HANDLING"}),
-    **dict.fromkeys(("error", "distinct", "export_state", "try_cast", "is_legacy_function_call"), frozenset({False})),
+    "join_type": frozenset({"INNER"}),
+    "ref_type": frozenset({"REGULAR"}),
+    "limit_type": frozenset({"ROW_COUNT"}),
+    "null_order": frozenset({"ORDER_DEFAULT"}),
+    "start": frozenset({"UNBOUNDED_PRECEDING"}),
+    "end": frozenset({"CURRENT_ROW_RANGE"}),
+    "exclude_clause": frozenset({"NO_OTHER"}),
+    "nearest_count": frozenset({1}),
+    "nearest_order_type": frozenset({"ASCENDING"}),
+    "distinct": frozenset({False, True}),
+    **dict.fromkeys(("error", "export_state", "try_cast", "is_legacy_function_call"), frozenset({False})),
+    **dict.fromkeys(("ignore_nulls", "has_ignore_nulls", "delim_flipped", "is_implicit"), frozenset({False})),
+    "nearest_approx": frozenset({False}),
     **dict.fromkeys(("schema", "catalog", "schema_name", "catalog_name", "name"), frozenset({""})),
-    **dict.fromkeys(("sample", "at_clause", "having", "qualify", "filter"), frozenset({None})),
+    **dict.fromkeys(("sample", "at_clause", "having", "qualify", "filter", "filter_expr", "offset"), NEVER),
+    **dict.fromkeys(("start_expr", "end_expr", "offset_expr", "default_expr", "ranking_expression"), NEVER),
 }
-EMPTY = frozenset({"modifiers", "map", "orders", "named_param_map", "column_name_alias"})
+EMPTY = frozenset(
+    {
+        *("map", "named_param_map", "column_name_alias", "distinct_on_targets", "arg_orders", "using_columns"),
+        "duplicate_eliminated_columns",
+    }
+)
 FREE = frozenset({"alias", "text", "query_location", "query_location_length", "is_operator"})
 NESTED = frozenset(
     {
-        "statements",
-        "node",
-        "cte_map",
-        "select_list",
-        "from_table",
-        "where_clause",
-        "group_expressions",
-        "group_sets",
-        "child",
-        "children",
-        "type_expr",
-        "order_bys",
-        "arguments",
-        "expression",
-        "case_checks",
-        "when_expr",
-        "then_expr",
-        "else_expr",
-        "left",
-        "right",
-        "literal",
-        "qualified_name",
+        *("statements", "node", "cte_map", "select_list", "from_table", "where_clause", "modifiers", "limit"),
+        *("group_expressions", "group_sets", "child", "children", "type_expr", "order_bys", "orders", "arguments"),
+        *("expression", "case_checks", "when_expr", "then_expr", "else_expr", "left", "right", "literal"),
+        *("qualified_name", "condition", "subquery", "partitions"),
     }
 )
 
@@ -111,14 +112,17 @@ def _check_object(item: dict[str, object]) -> None:
             continue
         if key in ALLOWED:
             _require(not isinstance(value, dict | list) and value in ALLOWED[key], key)
+            _require(key != "distinct" or not value or item.get("function_name") == "count", key)
         elif key in EMPTY:
             _require(value == [], key)
         elif key == "path":
             _require(isinstance(value, list) and len(value) == 1 and value[0] in NAMES, key)
         elif key == "column_names":
-            _require(isinstance(value, list) and len(value) == 1, key)
+            _require(isinstance(value, list) and 1 <= len(value) <= 2, key)
+            _require(not isinstance(value, list) or len(value) == 1 or value[0] in TABLES, key)
         else:
             _require(key in NESTED, key)
+            _require(key != "group_sets" or (isinstance(value, list) and len(value) <= 1), key)
             _check_nested(value, key)
 
 

@@ -10,7 +10,7 @@ from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
 from enclave_runner.contract.job import Answer, Predicate
 from enclave_runner.contract.wire import FileFormat, Rejection
 from enclave_runner.jail.profile import JailProfile
-from enclave_runner.plan.nodes import FeaturePlan, TablePlan
+from enclave_runner.plan.nodes import FeaturePlan, SelectPlan
 
 MAX_FACT = 400  # the longest text that a refusal may carry out of a jail
 
@@ -37,45 +37,110 @@ class Intake(Value, frozen=True, tag="intake"):
         return (*names, self.spec.entity_column) if self.spec.key_kind is KeyKind.ROW else names
 
 
-class Extraction(Value, frozen=True, tag="extraction"):
-    """Copy the granted columns out of the store (one Parquet file per `needed` column) into the last descriptor.
+class Part(Value, frozen=True):
+    """One table of an extract: its granted `columns`, and what is added beside each row of a unit.
 
-    With `weighted`, each row gets its integer weight over the rows of its entity; with a subject, only its rows go in.
+    `unit` asks for the unit's number in place of its identifier, `counted` for the number of its rows, `norm` for the
+    sum of that expression over them; only rows that meet `condition` are counted, measured and kept. Expressions call
+    the table t0, t1, … by its number. Where only units with more rows than `above` are counted, the others show 1.
     """
 
     spec: DatasetSpec
     rows: int
     columns: tuple[str, ...]
-    weight_scale: int
-    weighted: bool
+    unit: bool = False
+    counted: bool = False
+    norm: str | None = None
+    condition: str | None = None
+    above: int | None = None
+
+
+class Extraction(Value, frozen=True, tag="extraction"):
+    """Copy the granted columns out of the store (one Parquet file per needed column, part by part) into the last
+    descriptor.
+
+    With `spread`, one row per unit of the root part has its counts and norms; with a subject, only its rows go in; of
+    several partitions, only the units of one.
+    """
+
+    parts: tuple[Part, ...]
+    root: int = 0
+    spread: bool = False
     subject: str | None = None
+    partition: int = 0
+    partitions: int = 1
 
-    @property
-    def counted(self) -> bool:
-        """Whether the rows of each entity have to be counted."""
-        return self.weighted and not self.spec.unique
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The stored columns that it takes: the key first where the work needs it, and then only."""
-        key = (self.spec.entity_column,) if self.counted or self.subject is not None else ()
-        return tuple(dict.fromkeys((*key, *self.columns)))
+    def needed(self, part: Part) -> tuple[str, ...]:
+        """The stored columns that a part takes: the key first where the work needs it, and then only."""
+        keyed = part.unit or part.counted or part.norm is not None or self.subject is not None
+        split = self.partitions > 1 and not part.spec.public
+        key = (part.spec.entity_column,) if keyed or split else ()
+        return tuple(dict.fromkeys((*key, *part.columns)))
 
 
 class Rehearsal(Value, frozen=True, tag="rehearsal"):
-    """Run the rendered SQL over an empty extract of the same columns: no data, so that its error may be told."""
+    """Run the rendered SQL over empty tables of the same columns: no data, so that its error may be told."""
+
+    sql: tuple[str, ...]
+    tables: tuple[tuple[tuple[str, ColumnType], ...], ...]
+
+
+class CellQuery(Value, frozen=True):
+    """One query: its group keys (public labels, or whole numbers from 0 to below a size), then `width` sums."""
 
     sql: str
-    columns: tuple[tuple[str, ColumnType], ...]
+    axes: tuple[tuple[str, ...] | int, ...]
+    width: int
 
 
 class Aggregation(Value, frozen=True, tag="aggregation"):
-    """Run the rendered SQL over the extract (descriptor 0); give the exact vector of every aggregate, zeros
-    included."""
+    """Run the rendered SQL over the extract (descriptor 0) of that many tables; give the exact vector of every sum,
+    zeros included, floored to multiples of its query's coarsening."""
+
+    tables: int
+    queries: tuple[CellQuery, ...]
+    coarsenings: tuple[int, ...]
+
+
+class Discovery(Value, frozen=True, tag="discovery"):
+    """Keys that are not public: `candidates` gives them with how many units count in each.
+
+    More than `most` keys are a fault: how many there are was looked at before, under noise. Of the `keys` that may be
+    told, once that is decided, each query gives the sums, and of no other: which keys a partition has candidates for
+    must not decide what it adds to them.
+    """
+
+    tables: int
+    depth: int
+    most: int
+    candidates: str
+    queries: tuple[CellQuery, ...] = ()
+    keys: tuple[tuple[str, ...], ...] = ()
+
+
+class Spread(Value, frozen=True, tag="spread"):
+    """The histogram of one norm of the units (descriptor 0) over increasing edges: bin i has what is at most edge i."""
+
+    norm: str
+    edges: tuple[int, ...]
+
+
+class Finishing(Value, frozen=True, tag="finishing"):
+    """HAVING, ORDER BY, LIMIT and arithmetic over noisy columns, in an engine that holds nothing else.
+
+    `keys` and `values` are the `depth` columns k0, … and the `width` columns a0, … of the table `noisy`, by rows; `sql`
+    gives the number of each row that stays, then the computed columns.
+    """
 
     sql: str
-    domains: tuple[tuple[str, ...], ...]
-    coarsenings: tuple[int, ...]
+    depth: int
+    width: int
+    keys: tuple[tuple[str | None, ...], ...]
+    values: tuple[tuple[str | None, ...], ...]
+
+    def over(self, keys: tuple[tuple[str | None, ...], ...], values: tuple[tuple[str | None, ...], ...]) -> Finishing:
+        """The same over these rows."""
+        return Finishing(sql=self.sql, depth=self.depth, width=self.width, keys=keys, values=values)
 
 
 class Lookup(Value, frozen=True, tag="lookup"):
@@ -134,7 +199,22 @@ class Gating(Value, frozen=True, tag="gating"):
     """Read another worker's answer (descriptor 0), which may be hostile, and say it again or not at all."""
 
 
-Task = Gating | Parsing | Probe | Unpacking | Intake | Extraction | Rehearsal | Aggregation | Lookup | Trial | Scoring
+Task = (
+    Gating
+    | Parsing
+    | Probe
+    | Unpacking
+    | Intake
+    | Extraction
+    | Rehearsal
+    | Aggregation
+    | Discovery
+    | Spread
+    | Finishing
+    | Lookup
+    | Trial
+    | Scoring
+)
 
 
 class IntakeAnswer(Value, frozen=True, tag="intake-answer"):
@@ -161,6 +241,21 @@ class Vectors(Value, frozen=True, tag="vectors"):
     vectors: tuple[tuple[int, ...], ...]
 
 
+class KeyedVectors(Value, frozen=True, tag="keyed-vectors"):
+    """Keys that occur, how many units count in each, and one vector per sum, all of one length."""
+
+    keys: tuple[tuple[str, ...], ...]
+    units: tuple[int, ...]
+    vectors: tuple[tuple[int, ...], ...]
+
+
+class Finished(Value, frozen=True, tag="finished"):
+    """The rows that stay, in order, by their numbers, and the computed columns of each as text."""
+
+    rows: tuple[int, ...]
+    computed: tuple[tuple[str | None, ...], ...]
+
+
 class LookupAnswer(Value, frozen=True, tag="lookup-answer"):
     """Yes, no, or no record."""
 
@@ -168,9 +263,15 @@ class LookupAnswer(Value, frozen=True, tag="lookup-answer"):
 
 
 class ParsedTable(Value, frozen=True, tag="parsed-table"):
-    """The plan of a DP table."""
+    """The plan of a DP query."""
 
-    plan: TablePlan
+    plan: SelectPlan
+
+
+class ParsedWorkload(Value, frozen=True, tag="parsed-workload"):
+    """The plans of several statements."""
+
+    plans: tuple[SelectPlan, ...]
 
 
 class ParsedFeatures(Value, frozen=True, tag="parsed-features"):
@@ -218,4 +319,16 @@ class ProbeReport(Value, frozen=True, tag="probe-report"):
     findings: tuple[Finding, ...]
 
 
-TaskAnswer = ParsedTable | ParsedFeatures | ProbeReport | IntakeAnswer | Done | Vectors | LookupAnswer | Declined
+TaskAnswer = (
+    ParsedTable
+    | ParsedWorkload
+    | ParsedFeatures
+    | ProbeReport
+    | IntakeAnswer
+    | Done
+    | Vectors
+    | KeyedVectors
+    | Finished
+    | LookupAnswer
+    | Declined
+)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from enclave_runner.contract.codec import decode, encode
 from enclave_runner.kinds import (
     aggregate,
+    discover,
     engine,
     extract,
+    finish,
     gate,
     intake,
     lookup,
@@ -14,11 +16,14 @@ from enclave_runner.kinds import (
     probe,
     rehearsal,
     scoring,
+    spread,
     unpack,
 )
 from enclave_runner.kinds.tasks import (
     Aggregation,
+    Discovery,
     Extraction,
+    Finishing,
     Gating,
     Intake,
     Lookup,
@@ -26,6 +31,7 @@ from enclave_runner.kinds.tasks import (
     Probe,
     Rehearsal,
     Scoring,
+    Spread,
     Task,
     TaskAnswer,
     Trial,
@@ -62,6 +68,12 @@ def _run(task: Task, descriptors: list[int]) -> TaskAnswer:
             return rehearsal.run(task, descriptors)
         case Aggregation():
             return aggregate.run(task, descriptors)
+        case Discovery():
+            return discover.run(task, descriptors)
+        case Spread():
+            return spread.run(task, descriptors)
+        case Finishing():
+            return finish.run(task, descriptors)
         case Lookup():
             return lookup.run(task, descriptors)
         case Trial():

@@ -1,218 +1,305 @@
-"""SQL text → plan. Every node type that passes is named here; anything else is refused with its position.
+"""An operator's SQL → the plan. Every node that passes is named; anything else is refused with its position and what
+to write instead.
 
 The text is never executed: what runs is rendered from the plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from enclave_runner.contract.errors import Refused
-from enclave_runner.plan.nodes import Aggregate, AggregateKind, Comparison, FeaturePlan, Named, Operator, TablePlan
+from enclave_runner.plan.nodes import (
+    Call,
+    Expression,
+    FeaturePlan,
+    Function,
+    Name,
+    Options,
+    Order,
+    Output,
+    SelectPlan,
+    Slot,
+)
+from enclave_runner.plan.parse_aggregate import Aggregates, bare
+from enclave_runner.plan.parse_constant import folded, output_name, whole
+from enclave_runner.plan.parse_expression import Built, Meter, Reader
+from enclave_runner.plan.parse_group import Keys, keys_of
+from enclave_runner.plan.parse_source import Sources
+from enclave_runner.plan.parse_text import only, place_of, position, read
 
-COMPARISONS: dict[type[exp.Expr], Operator] = {
-    exp.EQ: Operator.EQ,
-    exp.NEQ: Operator.NE,
-    exp.LT: Operator.LT,
-    exp.LTE: Operator.LE,
-    exp.GT: Operator.GT,
-    exp.GTE: Operator.GE,
-}
-MIRRORED = {
-    Operator.EQ: Operator.EQ,
-    Operator.NE: Operator.NE,
-    Operator.LT: Operator.GT,
-    Operator.LE: Operator.GE,
-    Operator.GT: Operator.LT,
-    Operator.GE: Operator.LE,
-}
+MAX_LIMIT = 1_000_000
+MAX_OUTPUTS = 1000
+CLAUSES = ("expressions", "from_", "joins", "where", "group", "having", "order", "limit", "with_")
+INSTEAD = {"distinct": "DISTINCT", "sample": "USING SAMPLE", "windows": "WINDOW", "locks": "FOR UPDATE"}
 
 
-def parse_table(sql: str) -> TablePlan:
-    """The plan of a DP table.
+def parse_select(sql: str) -> SelectPlan:
+    """The plan of a DP table; subqueries and CTEs that choose columns and filter rows are inlined.
 
     Raises:
-        Refused: `sql.syntax` or `sql.unsupported`, with the position (from 1) of what stands in the way.
+        Refused: a rule `sql.…` with the position (from 1) of what stands in the way; its remedy says what to write
+        instead. No other exception, whatever the text; the plan has at most `parse_expression.MAX_NODES` nodes.
     """
-    select = _select(sql, {"expressions", "from_", "where", "group"})
-    keys = _group_keys(select)
-    outputs = [_output(item) for item in select.expressions]
-    aggregates = tuple(output for output in outputs if isinstance(output, Aggregate))
-    named = [output for output in outputs if isinstance(output, Named)]
-    if not aggregates:
-        raise _unsupported("a table without COUNT or SUM", select)
-    for output in named:
-        if output.column not in {key.column for key in keys}:
-            raise Refused("sql.unsupported", what=f"{output.column} outside GROUP BY", position=output.position)
-    _check_names([key.column for key in keys] + [aggregate.name for aggregate in aggregates], select)
-    return TablePlan(dataset_id=_table(select), keys=keys, aggregates=aggregates, filters=_filters(select))
+    select, options = read(sql)
+    _check_clauses(select, CLAUSES)
+    return _Statement(select).plan(options)
 
 
 def parse_features(sql: str) -> FeaturePlan:
-    """The plan of a model's inputs: plain columns of one dataset, row-local filters. Raises as `parse_table` does."""
-    select = _select(sql, {"expressions", "from_", "where"})
-    columns = tuple(_column(item) for item in select.expressions)
-    _check_names([named.column for named in columns], select)
-    return FeaturePlan(dataset_id=_table(select), columns=columns, filters=_filters(select))
+    """The plan of a model's inputs: plain columns of one dataset, row-local filters. Raises as `parse_select` does."""
+    select, options = read(sql)
+    if options != Options():
+        raise Refused("sql.clause", what="WITH DIFFERENTIAL_PRIVACY", position=1)
+    _check_clauses(select, ("expressions", "from_", "where"))
+    source = select.args.get("from_")
+    table = source.this if source is not None else select
+    if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
+        raise Refused("sql.source", what="FROM", position=position(table))
+    only(table, "this")
+    columns = tuple(_feature(item) for item in select.expressions)
+    names = [column.column for column in columns]
+    for column in columns:
+        if names.count(column.column) > 1:
+            raise Refused("sql.output-name", name=column.column, position=column.position)
+    where = select.args.get("where")
+    condition = Reader(Meter(), _plain).read(where.this).expression if where is not None else None
+    return FeaturePlan(dataset_id=str(table.this.this), columns=columns, condition=condition)
 
 
-def _select(sql: str, allowed: set[str]) -> exp.Select:
-    try:
-        statements = sqlglot.parse(sql, read="duckdb")
-    except SqlglotError as error:
-        raise Refused("sql.syntax", position=_syntax_position(error)) from None
-    except RecursionError:
-        raise Refused("sql.syntax", position=1) from None
-    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
-        raise Refused("sql.unsupported", what="anything but one SELECT", position=1)
-    select = statements[0]
+def _feature(item: exp.Expr) -> Name:
+    if not isinstance(item, exp.Column) or isinstance(item.this, exp.Star):
+        raise Refused("sql.feature", position=position(item))
+    return _bare_name(item)
+
+
+def _bare_name(node: exp.Column) -> Name:
+    if node.args.get("table") is not None:
+        raise Refused("sql.feature", position=position(node))
+    return Name(column=str(node.name), table=None, position=position(node))
+
+
+def _plain(node: exp.Column) -> Built:
+    return Built(_bare_name(node), 1, 1)
+
+
+def _check_clauses(select: exp.Select, allowed: tuple[str, ...]) -> None:
     for name, value in select.args.items():
         if value and name not in allowed:
-            raise _unsupported(name.rstrip("_").upper(), value)
-    return select
+            what = INSTEAD.get(name, name.strip("_").upper())
+            raise Refused("sql.clause", what=what, position=place_of(value, select))
 
 
-def _table(select: exp.Select) -> str:
-    source = select.args.get("from_")
-    table = source.this if isinstance(source, exp.From) else None
-    if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
-        raise _unsupported("anything but one dataset in FROM", source or select)
-    if any(value for name, value in table.args.items() if name != "this"):
-        raise _unsupported("a qualified, sampled or aliased dataset", table)
-    return str(table.this.this)
+@dataclass
+class _Column:
+    """An output before its keys are known to be slots."""
+
+    name: str
+    built: Built
+    place: int
+    is_alias: bool
+
+    @property
+    def expression(self) -> Expression:
+        """What it shows."""
+        return self.built.expression
 
 
-def _group_keys(select: exp.Select) -> tuple[Named, ...]:
-    group = select.args.get("group")
-    if group is None:
-        return ()
-    if any(value for name, value in group.args.items() if name != "expressions"):
-        raise _unsupported("ROLLUP, CUBE and GROUPING SETS", group)
-    return tuple(_column(item) for item in group.expressions)
+class _Statement:
+    """One outermost SELECT, read clause by clause."""
 
+    def __init__(self, select: exp.Select) -> None:
+        self._select = select
+        self._meter = Meter()
+        self._sources = Sources(self._meter)
+        self._scope = self._sources.outermost(select)
+        self._aggregates = Aggregates(self._meter, self._scope.column)
+        if not 0 < len(select.expressions) <= MAX_OUTPUTS:
+            raise Refused("sql.too-long", max=MAX_OUTPUTS)
+        reader = Reader(self._meter, self._scope.column, self._aggregates.slot)
+        self._columns = [self._column(reader, item, number) for number, item in enumerate(select.expressions, 1)]
+        self._keys = Keys(self._key)
 
-def _output(item: exp.Expr) -> Named | Aggregate:
-    alias = None
-    if isinstance(item, exp.Alias):
-        alias, item = str(item.alias), item.this
-    if isinstance(item, exp.Column):
-        named = _column(item)
-        if alias not in (None, named.column):
-            raise _unsupported("a renamed group key", item)
-        return named
-    if isinstance(item, exp.Count):
-        return _count(item, alias)
-    if isinstance(item, exp.Sum):
-        named = _column(item.this)
-        name = alias or f"sum_{named.column}"
-        return Aggregate(kind=AggregateKind.SUM, column=named.column, name=name, position=named.position)
-    raise _unsupported("an output other than a group key, COUNT or SUM", item)
+    def plan(self, options: Options) -> SelectPlan:
+        """The plan, with everything in its place."""
+        sets = self._sets()
+        outputs = self._outputs()
+        having = self._having()
+        order = self._order()
+        if not self._aggregates.items:
+            raise Refused("sql.no-aggregate", position=position(self._select))
+        return SelectPlan(
+            sources=tuple(self._sources.sources),
+            joins=tuple(self._sources.joins),
+            condition=self._condition(),
+            keys=keys_of(self._keys, [(item.expression, item.name) for item in self._columns]),
+            grouping_sets=sets,
+            aggregates=tuple(self._aggregates.items),
+            outputs=outputs,
+            having=having,
+            order=order,
+            limit=self._limit(),
+            options=options,
+        )
 
+    def _column(self, reader: Reader, item: exp.Expr, number: int) -> _Column:
+        """One output; names repeat those of SQL where no alias is given."""
+        node = item.this if isinstance(item, exp.Alias) else item
+        built = reader.read(node)
+        expression = built.expression
+        default = expression.column if isinstance(expression, Name) else self._aggregates.name(expression)
+        if isinstance(node, exp.Column):
+            default = str(node.name)
+        is_alias = isinstance(item, exp.Alias)
+        name = str(item.alias) if is_alias else default or f"column_{number}"
+        return _Column(output_name(name, position(item)), built, position(item), is_alias)
 
-def _count(item: exp.Count, alias: str | None) -> Aggregate:
-    position = _position(item)
-    if item.expressions:
-        raise _unsupported("COUNT of several columns", item)
-    if isinstance(item.this, exp.Star) and not any(item.this.args.values()):
-        return Aggregate(kind=AggregateKind.COUNT, column=None, name=alias or "count", position=position)
-    named = _column(item.this)
-    name = alias or f"count_{named.column}"
-    return Aggregate(kind=AggregateKind.COUNT, column=named.column, name=name, position=named.position)
+    def _sets(self) -> tuple[tuple[int, ...], ...]:
+        group = self._select.args.get("group")
+        if group is None:
+            return ((),)
+        if group.args.get("all") is not True:
+            return self._keys.sets(group)
+        only(group, "all")
+        numbers = [self._keys.add(item.expression, item.place) for item in self._columns if _is_key(item.expression)]
+        return (tuple(sorted(set(numbers))),)
 
+    def _key(self, node: exp.Expr) -> Expression:
+        """An item of GROUP BY: a position, an alias or an expression of one row."""
+        while isinstance(node, exp.Paren):
+            node = node.this
+        column = self._numbered(node) or self._aliased(node)
+        if column is None:
+            return self._shown(Reader(self._meter, self._scope.column).read(node).expression)
+        if _has_slot(column.expression):
+            raise Refused("sql.aggregate-place", what="GROUP BY", position=position(node))
+        self._meter.add(column.built.size)
+        return column.expression
 
-def _column(item: exp.Expr | None) -> Named:
-    if not isinstance(item, exp.Column) or not isinstance(item.this, exp.Identifier):
-        raise _unsupported("an expression where a column is needed", item)
-    if any(value for name, value in item.args.items() if name != "this"):
-        raise _unsupported("a qualified column", item)
-    return Named(column=str(item.this.this), position=_position(item))
+    def _shown(self, expression: Expression) -> Expression:
+        """For a bare name, the one output t.name: where that exists, the name can mean nothing else."""
+        if not isinstance(expression, Name) or expression.table is not None:
+            return expression
+        outputs = {bare(item.expression): item.expression for item in self._columns}
+        found = [item for item in outputs.values() if isinstance(item, Name) and item.column == expression.column]
+        return found[0] if len(found) == 1 else expression
 
+    def _numbered(self, node: exp.Expr) -> _Column | None:
+        if not isinstance(node, exp.Literal) or node.is_string:
+            return None
+        return self._columns[whole(str(node.this), position(node), 1, len(self._columns)) - 1]
 
-def _filters(select: exp.Select) -> tuple[Comparison, ...]:
-    where = select.args.get("where")
-    return tuple(_conjuncts(where.this)) if where is not None else ()
+    def _aliased(self, node: exp.Expr) -> _Column | None:
+        """The output of that alias. A name that also is a column means two things, unless both are the same."""
+        column = self._output_named(node)
+        if column is None or not column.is_alias:
+            return None
+        name = folded(column.name)
+        own = isinstance(column.expression, Name) and folded(column.expression.column) == name
+        if not own and (self._scope.knows(name) or (self._scope.is_open and self._mentioned(name))):
+            raise Refused("sql.group-alias", name=column.name, position=position(node))
+        return column
 
+    def _mentioned(self, name: str) -> bool:
+        """Whether the statement uses a column of this name, so that a dataset surely has it."""
+        aggregates = self._aggregates.items
+        parts = [item.expression for item in self._columns] + [item.expression for item in self._sources.conditions]
+        parts += [part for item in aggregates for part in (item.argument, item.condition) if part is not None]
+        return any(_mentions(part, name) for part in parts)
 
-def _conjuncts(item: exp.Expr) -> Iterable[Comparison]:
-    """The comparisons of a conjunction, left to right; an explicit stack, since the text decides the depth."""
-    stack = [item]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, exp.And):
-            stack += [node.expression, node.this]
-        elif isinstance(node, exp.Paren):
-            stack.append(node.this)
-        elif isinstance(node, exp.Between):
-            yield from _between(node)
-        elif isinstance(node, exp.In):
-            yield _membership(node)
+    def _output_named(self, node: exp.Expr) -> _Column | None:
+        if not isinstance(node, exp.Column) or node.args.get("table") is not None:
+            return None
+        wanted = folded(str(node.name))
+        return next((item for item in self._columns if folded(item.name) == wanted), None)
+
+    def _outputs(self) -> tuple[Output, ...]:
+        taken: set[str] = set()
+        made = []
+        for item in self._columns:
+            if folded(item.name) in taken:
+                raise Refused("sql.output-name", name=item.name, position=item.place)
+            taken.add(folded(item.name))
+            expression = self._keys.lift(item.expression)
+            if not _has_slot(expression):
+                raise Refused("sql.constant-output", position=item.place)
+            made.append(Output(name=item.name, expression=expression))
+        return tuple(made)
+
+    def _result(self, node: exp.Column) -> Built:
+        """A column in HAVING or ORDER BY: an output by its name, or a column that `lift` finds among the keys."""
+        item = self._output_named(node)
+        if item is None:
+            return self._scope.column(node)
+        key = self._keys.named(item.name)
+        if key is not None and bare(key) != bare(item.expression):
+            raise Refused("sql.group-alias", name=item.name, position=position(node))
+        return item.built
+
+    def _having(self) -> Expression | None:
+        having = self._select.args.get("having")
+        if having is None:
+            return None
+        reader = Reader(self._meter, self._result, self._aggregates.slot)
+        return self._keys.lift(reader.read(having.this).expression)
+
+    def _order(self) -> tuple[Order, ...]:
+        order = self._select.args.get("order")
+        if order is None:
+            return ()
+        only(order, "expressions")
+        return tuple(self._ordered(item) for item in order.expressions)
+
+    def _ordered(self, item: exp.Expr) -> Order:
+        """NULLs are last, as the engine has them; NULLS FIRST and ORDER BY ALL are refused by `sql.order`."""
+        if item.args.get("nulls_first") or item.args.get("with_fill") or isinstance(item.this, exp.Var):
+            raise Refused("sql.order", position=position(item))
+        only(item, "this", "desc")
+        column = self._numbered(item.this)
+        if column is not None:
+            expression = self._keys.lift(column.expression)
         else:
-            yield _comparison(node)
+            reader = Reader(self._meter, self._result, self._aggregates.slot)
+            expression = self._keys.lift(reader.read(item.this).expression)
+        if not _has_slot(expression):
+            raise Refused("sql.order", position=position(item))
+        return Order(expression=expression, descending=bool(item.args.get("desc")))
+
+    def _limit(self) -> int | None:
+        limit = self._select.args.get("limit")
+        if limit is None:
+            return None
+        if not isinstance(limit, exp.Limit):
+            raise Refused("sql.clause", what="FETCH", position=position(limit))
+        only(limit, "expression")
+        count = limit.expression
+        text = str(count.this) if isinstance(count, exp.Literal) and not count.is_string else ""
+        return whole(text, position(count), 1, MAX_LIMIT)
+
+    def _condition(self) -> Expression | None:
+        """All conditions of WHERE, inlined queries and joins, in one conjunction."""
+        terms: list[Expression] = []
+        for built in self._sources.conditions:
+            condition = built.expression
+            conjunction = isinstance(condition, Call) and condition.function is Function.AND
+            terms += condition.arguments if isinstance(condition, Call) and conjunction else (condition,)
+        if len(terms) < 2:
+            return terms[0] if terms else None
+        return Call(function=Function.AND, arguments=tuple(terms), position=getattr(terms[0], "position", 1))
 
 
-def _between(node: exp.Between) -> Iterable[Comparison]:
-    if node.args.get("symmetric"):
-        raise _unsupported("BETWEEN SYMMETRIC", node)
-    named = _column(node.this)
-    for operator, bound in ((Operator.GE, node.args["low"]), (Operator.LE, node.args["high"])):
-        yield Comparison(column=named.column, operator=operator, constants=(_constant(bound),), position=named.position)
+def _is_key(expression: Expression) -> bool:
+    return not _has_slot(expression) and isinstance(expression, Name | Call)
 
 
-def _membership(node: exp.In) -> Comparison:
-    if any(value for name, value in node.args.items() if name not in {"this", "expressions"}):
-        raise _unsupported("IN over a subquery", node)
-    named = _column(node.this)
-    constants = tuple(_constant(item) for item in node.expressions)
-    if not 0 < len(constants) <= 1000:
-        raise _unsupported("IN with no or more than 1000 values", node)
-    return Comparison(column=named.column, operator=Operator.IN, constants=constants, position=named.position)
+def _has_slot(expression: Expression) -> bool:
+    parts = expression.arguments if isinstance(expression, Call) else ()
+    return isinstance(expression, Slot) or any(_has_slot(part) for part in parts)
 
 
-def _comparison(node: exp.Expr) -> Comparison:
-    operator = COMPARISONS.get(type(node))
-    if operator is None:
-        raise _unsupported("a condition other than comparisons joined by AND", node)
-    left, right = node.args["this"], node.args["expression"]
-    if isinstance(right, exp.Column) and not isinstance(left, exp.Column):
-        left, right, operator = right, left, MIRRORED[operator]
-    named = _column(left)
-    return Comparison(column=named.column, operator=operator, constants=(_constant(right),), position=named.position)
-
-
-def _constant(item: exp.Expr | None) -> str:
-    if isinstance(item, exp.Literal):
-        return str(item.this)
-    if isinstance(item, exp.Boolean):
-        return "true" if item.this else "false"
-    if isinstance(item, exp.Neg) and isinstance(item.this, exp.Literal) and not item.this.is_string:
-        return f"-{item.this.this}"
-    if isinstance(item, exp.Cast) and item.to.this is exp.DType.DATE and isinstance(item.this, exp.Literal):
-        return str(item.this.this)
-    raise _unsupported("anything but a constant to compare with", item)
-
-
-def _check_names(names: list[str], select: exp.Select) -> None:
-    if len(set(names)) != len(names):
-        raise _unsupported("two outputs of one name", select)
-
-
-def _position(item: exp.Expr | None) -> int:
-    """Where the node's first token starts, from 1; 1 when the parser kept no position."""
-    starts: list[int] = []
-    if item is not None:
-        walk: Callable[[], Iterable[exp.Expr]] = item.walk
-        starts = [int(node.meta["start"]) + 1 for node in walk() if "start" in node.meta]
-    return min(starts, default=1)
-
-
-def _unsupported(what: str, item: object) -> Refused:
-    return Refused("sql.unsupported", what=what, position=_position(item if isinstance(item, exp.Expr) else None))
-
-
-def _syntax_position(error: SqlglotError) -> int:
-    details = getattr(error, "errors", None) or [{}]
-    return int(details[0].get("col") or 1)
+def _mentions(expression: Expression, name: str) -> bool:
+    if isinstance(expression, Call):
+        return any(_mentions(part, name) for part in expression.arguments)
+    return isinstance(expression, Name) and folded(expression.column) == name

@@ -104,7 +104,7 @@ def _describe(home: EnclaveHome, copy: Path, label: str) -> Signed:
     key = KeyFile.load(home.receipt_key)
     limits = read_limits(PolicyPack(home.policies))
     with closing(Database(copy)) as database:
-        ledger = Ledger(database, key, limits.lifetime)
+        ledger = Ledger(database, key, limits.caps)
         manifest = Manifest(
             format=FORMAT,
             label=label,

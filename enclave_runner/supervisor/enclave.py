@@ -35,6 +35,7 @@ from enclave_runner.supervisor.remembered import Remembered
 from enclave_runner.supervisor.removal import finish_drops
 from enclave_runner.supervisor.schedule import Schedule
 from enclave_runner.supervisor.selftest import JailOpen, require_jail
+from enclave_runner.supervisor.turns import Turns
 
 JOBS_AT_ONCE = 4
 DONE = encode(Done())
@@ -62,6 +63,7 @@ class Enclave:
     clock: Callable[[], datetime]
     schedule: Schedule
     remembered: Remembered
+    turns: Turns
     orders: Iterator[int]  # counts what was asked for
     jobs: threading.Semaphore  # how many jobs run at once
     quotes: threading.Semaphore
@@ -137,7 +139,7 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
             pack=pack,
             limits=limits,
             store=store,
-            ledger=Ledger(database, key, limits.lifetime),
+            ledger=Ledger(database, key, limits.caps),
             holdings=holdings,
             zygote=zygote,
             measurement=measure(limits.job_profile, probes),
@@ -147,6 +149,7 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
             clock=clock,
             schedule=Schedule(limits.first_release),
             remembered=Remembered(REMEMBERED),
+            turns=Turns(),
             orders=itertools.count(1),
             jobs=threading.Semaphore(JOBS_AT_ONCE),
             quotes=threading.Semaphore(JOBS_AT_ONCE),

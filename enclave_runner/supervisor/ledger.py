@@ -1,13 +1,12 @@
 """The enclave's durable memory of use: nonces, odometer, receipt log. One SQLite file, one writer, full sync.
 
-Privacy loss is reserved before data are touched and never given back; a ticket is used once; a receipt, its place in
-the
-Merkle log and the end of its reservation are one transaction. What a crash leaves open is found at the next start.
+Privacy loss is reserved before data are touched. Only what is certain not to have been spent is given back, once, when
+the ticket is closed; a crash gives nothing back. A ticket is used once; a receipt, its place in the Merkle log and the
+end of its reservation are one transaction. What a crash leaves open is found at the next start.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,34 +15,31 @@ from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Grant
 from enclave_runner.contract.merkle import Checkpoint, Frontier, sign_checkpoint
-from enclave_runner.contract.privacy import PrivacyLoss
 from enclave_runner.contract.receipt import PURPOSE, Receipt
 from enclave_runner.contract.signing import Signed, Signer, seal
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.wire import GrantReading, Reading, Settlement
+from enclave_runner.supervisor import answers, odometer
+from enclave_runner.supervisor.answers import Answered
+from enclave_runner.supervisor.caps import Caps, Losses
 from enclave_runner.supervisor.database import Database
 
 RECEIPT_ORIGIN = "yunei.enclave/receipts"
-# Stands for every entity set that a restored ledger has not met yet.
-UNKNOWN = "*"
+# Makes the receipt for its place in the log and for what was spent in the end.
+Maker = Callable[[int, Losses], Receipt]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tickets(
     ticket_id TEXT PRIMARY KEY, grant_id TEXT NOT NULL, signed BLOB NOT NULL, state TEXT NOT NULL, opened_at TEXT NOT
         NULL);
-CREATE TABLE IF NOT EXISTS losses(
-    ticket_id TEXT NOT NULL REFERENCES tickets, grant_id TEXT NOT NULL, entity_set TEXT NOT NULL,
-    pico_rho INTEGER NOT NULL CHECK (pico_rho >= 0), PRIMARY KEY (ticket_id, entity_set));
 CREATE TABLE IF NOT EXISTS receipts(
     sequence INTEGER PRIMARY KEY, ticket_id TEXT UNIQUE NOT NULL REFERENCES tickets, signed BLOB NOT NULL, release BLOB,
     checkpoint TEXT NOT NULL, frontier BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS restorations(
     number INTEGER PRIMARY KEY, signed BLOB NOT NULL, not_before TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS tickets_of_grant ON tickets(grant_id, state);
+CREATE INDEX IF NOT EXISTS tickets_by_state ON tickets(state, opened_at);
 CREATE TABLE IF NOT EXISTS clock(one INTEGER PRIMARY KEY CHECK (one = 1), latest TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS losses_keep BEFORE DELETE ON losses BEGIN SELECT RAISE(ABORT, 'the odometer only grows');
-    END;
-CREATE TRIGGER IF NOT EXISTS losses_fixed BEFORE UPDATE ON losses BEGIN SELECT RAISE(ABORT, 'the odometer only
-    grows'); END;
 CREATE TRIGGER IF NOT EXISTS receipts_keep BEFORE DELETE ON receipts BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS receipts_fixed BEFORE UPDATE ON receipts BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER IF NOT EXISTS restorations_keep BEFORE DELETE ON restorations BEGIN SELECT RAISE(ABORT, 'append only');
@@ -57,11 +53,13 @@ CREATE TRIGGER IF NOT EXISTS tickets_keep BEFORE DELETE ON tickets BEGIN SELECT 
 class Ledger:
     """Every method is one transaction; several threads may call it."""
 
-    def __init__(self, database: Database, signer: Signer, lifetime: Callable[[str], int]) -> None:
+    def __init__(self, database: Database, signer: Signer, caps: Caps) -> None:
         self._database = database
         self._signer = signer
-        self._lifetime = lifetime
-        database.create(SCHEMA)
+        self._caps = caps
+        with database.transaction() as connection:
+            odometer.migrate(connection)
+        database.create(SCHEMA + odometer.SCHEMA + answers.SCHEMA)
 
     def now(self, clock: datetime) -> datetime:
         """The given time, or the issue of the newest accepted ticket: a clock that is put back revives no ticket.
@@ -72,10 +70,8 @@ class Ledger:
             row = connection.execute("SELECT latest FROM clock").fetchone()
         return max(clock, datetime.fromisoformat(row[0])) if row else clock
 
-    def open_ticket(
-        self, ticket: Ticket, signed: Signed, grant: Grant, losses: tuple[PrivacyLoss, ...], now: datetime
-    ) -> None:
-        """Use up the ticket and reserve its losses, or refuse and change nothing.
+    def open_ticket(self, ticket: Ticket, signed: Signed, grant: Grant, losses: Losses, now: datetime) -> None:
+        """Use up the ticket and reserve its losses, or refuse and change nothing. Nested entity sets lose as well.
 
         Raises:
             Refused: `ticket.replayed`, `grant.uses`, `grant.budget`, `odometer.spent`.
@@ -88,13 +84,7 @@ class Ledger:
             ).fetchone()
             if uses > grant.max_uses:
                 raise Refused("grant.uses", max=grant.max_uses)
-            for loss in losses:
-                self._count_unknown(connection, loss.entity_set)
-                self._check_loss(connection, grant, loss)
-                connection.execute(
-                    "INSERT INTO losses VALUES (?, ?, ?, ?)",
-                    (ticket.ticket_id, grant.grant_id, loss.entity_set, loss.pico_rho),
-                )
+            odometer.reserve(connection, ticket.ticket_id, grant, self._caps.with_nested(losses), self._caps)
             self._check_forgotten_uses(connection, grant)
 
     def _check_forgotten_uses(self, connection: sqlite3.Connection, grant: Grant) -> None:
@@ -119,33 +109,7 @@ class Ledger:
         except sqlite3.IntegrityError:
             raise Refused("ticket.replayed") from None
 
-    def _check_loss(self, connection: sqlite3.Connection, grant: Grant, loss: PrivacyLoss) -> None:
-        granted = grant.budget(loss.entity_set) - self._spent(connection, loss.entity_set, grant.grant_id)
-        if loss.pico_rho > granted:
-            raise Refused("grant.budget", entity_set=loss.entity_set, asked=_rho(loss.pico_rho), left=_rho(granted))
-        left = self._lifetime(loss.entity_set) - self._spent(connection, loss.entity_set)
-        if loss.pico_rho > left:
-            raise Refused("odometer.spent", entity_set=loss.entity_set, asked=_rho(loss.pico_rho), left=_rho(left))
-
-    def _count_unknown(self, connection: sqlite3.Connection, entity_set: str) -> None:
-        """An entity set that is met for the first time after a restore may have been spent before it."""
-        connection.execute(
-            "INSERT INTO losses SELECT ticket_id, grant_id, ?, pico_rho FROM losses WHERE entity_set = ? "
-            "AND NOT EXISTS (SELECT 1 FROM losses known WHERE known.entity_set = ?)",
-            (entity_set, UNKNOWN, entity_set),
-        )
-
-    def _spent(self, connection: sqlite3.Connection, entity_set: str, grant_id: str | None = None) -> int:
-        sql = "SELECT coalesce(sum(pico_rho), 0) FROM losses WHERE entity_set = ?"
-        if grant_id is None:
-            (total,) = connection.execute(sql, (entity_set,)).fetchone()
-        else:
-            (total,) = connection.execute(f"{sql} AND grant_id = ?", (entity_set, grant_id)).fetchone()
-        return int(total)
-
-    def refuse_ticket(
-        self, ticket: Ticket, signed: Signed, grant_id: str, make: Callable[[int], Receipt], now: datetime
-    ) -> Settlement:
+    def refuse_ticket(self, ticket: Ticket, signed: Signed, grant_id: str, make: Maker, now: datetime) -> Settlement:
         """Use up a ticket that a rule refused, with its receipt and no loss.
 
         Raises:
@@ -155,21 +119,44 @@ class Ledger:
             self._use_nonce(connection, ticket, signed, grant_id, "refused", now)
             return self._append(connection, ticket.ticket_id, make, None)
 
-    def close_ticket(self, ticket_id: str, make: Callable[[int], Receipt], release: bytes | None) -> Settlement:
-        """End an open ticket with its receipt, the next entry of the log."""
-        with self._database.transaction() as connection:
-            changed = connection.execute(
-                "UPDATE tickets SET state = 'closed' WHERE ticket_id = ? AND state = 'open'", (ticket_id,)
-            ).rowcount
-            if changed != 1:
-                raise Failed("ledger.not-open")
-            return self._append(connection, ticket_id, make, release)
-
-    def _append(
-        self, connection: sqlite3.Connection, ticket_id: str, make: Callable[[int], Receipt], release: bytes | None
+    def close_ticket(
+        self,
+        ticket_id: str,
+        make: Maker,
+        release: bytes | None,
+        spent: Losses | None = None,
+        answer_key: str | None = None,
     ) -> Settlement:
+        """End an open ticket with its receipt, the next entry of the log.
+
+        `spent` is what the job has lost in the end, as it was given to `open_ticket`; the rest of what was reserved is
+        given back. None keeps all of it: so it must be unless the job itself says that a part of it never ran.
+        A release is remembered under `answer_key` for the grant of the ticket.
+
+        Raises:
+            Failed: `ledger.not-open`; `ledger.loss` for more than was reserved: nothing is changed.
+        """
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT state FROM tickets WHERE ticket_id = ?", (ticket_id,)).fetchone()
+            if row is None or row[0] != "open":
+                raise Failed("ledger.not-open")
+            if spent is not None:
+                odometer.give_back(connection, ticket_id, self._caps.with_nested(spent))
+            connection.execute("UPDATE tickets SET state = 'closed' WHERE ticket_id = ?", (ticket_id,))
+            settled = self._append(connection, ticket_id, make, release)
+            if answer_key is not None:
+                answers.keep(connection, ticket_id, answer_key)
+            return settled
+
+    def answered(self, grant_id: str, key: str) -> Answered | None:
+        """What was released to that grant before, under that key."""
+        with self._database.transaction() as connection:
+            return answers.find(connection, grant_id, key)
+
+    def _append(self, connection: sqlite3.Connection, ticket_id: str, make: Maker, release: bytes | None) -> Settlement:
         before = newest_frontier(connection)
-        return self._enter(connection, before, ticket_id, seal(make(before.size), PURPOSE, self._signer), release)
+        receipt = make(before.size, odometer.losses_of(connection, ticket_id))
+        return self._enter(connection, before, ticket_id, seal(receipt, PURPOSE, self._signer), release)
 
     def _enter(
         self, connection: sqlite3.Connection, before: Frontier, ticket_id: str, signed: Signed, release: bytes | None
@@ -239,57 +226,25 @@ class Ledger:
             row = connection.execute("SELECT latest FROM clock").fetchone()
         return datetime.fromisoformat(row[0]) if row else None
 
-    def open_tickets(self) -> tuple[tuple[Signed, tuple[PrivacyLoss, ...]], ...]:
+    def open_tickets(self) -> tuple[tuple[Signed, Losses], ...]:
         """Tickets that a crash left open, with what they reserved."""
         with self._database.transaction() as connection:
             rows = connection.execute(
                 "SELECT ticket_id, signed FROM tickets WHERE state = 'open' ORDER BY opened_at, ticket_id"
             ).fetchall()
-            return tuple((decode(signed, Signed), self._losses_of(connection, ticket_id)) for ticket_id, signed in rows)
-
-    def _losses_of(self, connection: sqlite3.Connection, ticket_id: str) -> tuple[PrivacyLoss, ...]:
-        rows = connection.execute(
-            "SELECT entity_set, pico_rho FROM losses WHERE ticket_id = ? ORDER BY entity_set", (ticket_id,)
-        ).fetchall()
-        return tuple(PrivacyLoss(entity_set=name, pico_rho=loss) for name, loss in rows)
+            return tuple(
+                (decode(signed, Signed), odometer.losses_of(connection, ticket_id)) for ticket_id, signed in rows
+            )
 
     def readings(self, held: frozenset[str] = frozenset()) -> tuple[Reading, ...]:
         """The odometer of every entity set that was ever charged. Tickets that are held count as running."""
-        ended = "t.state <> 'open' AND l.ticket_id NOT IN (SELECT value FROM json_each(?))"
-        waiting = json.dumps(sorted(held))
         with self._database.transaction() as connection:
-            rows = connection.execute(
-                f"SELECT l.entity_set, coalesce(sum(l.pico_rho) FILTER (WHERE {ended}), 0), "
-                f"coalesce(sum(l.pico_rho) FILTER (WHERE NOT ({ended})), 0) "
-                "FROM losses l JOIN tickets t USING (ticket_id) WHERE l.entity_set <> ? "
-                "GROUP BY l.entity_set ORDER BY l.entity_set",
-                (waiting, waiting, UNKNOWN),
-            ).fetchall()
-        return tuple(
-            Reading(entity_set=name, spent=spent, reserved=reserved, lifetime=self._lifetime(name))
-            for name, spent, reserved in rows
-        )
+            return odometer.readings(connection, held, self._caps)
 
-    def grant_readings(self) -> tuple[GrantReading, ...]:
+    def grant_readings(self, held: frozenset[str] = frozenset()) -> tuple[GrantReading, ...]:
         """Uses and losses of every grant that was ever used."""
         with self._database.transaction() as connection:
-            uses = connection.execute(
-                "SELECT grant_id, count(*) FROM tickets WHERE state NOT IN ('refused', 'restored') "
-                "GROUP BY grant_id ORDER BY grant_id"
-            ).fetchall()
-            rows = connection.execute(
-                "SELECT grant_id, entity_set, sum(pico_rho) FROM losses GROUP BY grant_id, entity_set ORDER BY 1, 2"
-            ).fetchall()
-        return tuple(
-            GrantReading(
-                grant_id=grant_id,
-                uses=count,
-                losses=tuple(
-                    PrivacyLoss(entity_set=name, pico_rho=loss) for id_, name, loss in rows if id_ == grant_id
-                ),
-            )
-            for grant_id, count in uses
-        )
+            return odometer.grant_readings(connection, held)
 
 
 def newest_frontier(connection: sqlite3.Connection) -> Frontier:
@@ -309,7 +264,3 @@ def _root_at(connection: sqlite3.Connection, size: int) -> bytes | None:
 def utc_now() -> datetime:
     """The host's clock."""
     return datetime.now(UTC)
-
-
-def _rho(pico_rho: int) -> str:
-    return f"{pico_rho / 10**12:.6f}"

@@ -7,18 +7,25 @@ from typing import Any
 
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.errors import Failed
-from enclave_runner.contract.privacy import number, to_pico_rho
+from enclave_runner.contract.privacy import PrivacyLoss, number, to_atto_delta, to_pico_rho
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.jail.profile import JailProfile
+from enclave_runner.supervisor.caps import Caps
 
 IMPORT_SCRATCH_MB = 2048  # where the digests of the keys go that a large import cannot hold
 
 
 class Limits(Value, frozen=True):
-    """Caps that no ticket can lift. ρ in units of 10⁻¹²."""
+    """Caps that no ticket can lift. ρ in units of 10⁻¹², δ in units of 10⁻¹⁸.
+
+    `nested` names the set that each nested set lies in.
+    """
 
     lifetime_default: int
     lifetimes: dict[str, int]
+    delta_default: int
+    deltas: dict[str, int]
+    nested: dict[str, str]
     max_epsilon: Decimal
     max_delta: Decimal
     max_cells: int
@@ -33,6 +40,11 @@ class Limits(Value, frozen=True):
     parse_profile: JailProfile
     import_profile: JailProfile
 
+    def __post_init__(self) -> None:
+        for name in ("", *self.entity_sets):  # a lifetime that is no loss, or a set nested in itself: ValueError
+            self.lifetime_loss(name)
+            self.caps.parents(name)
+
     @property
     def first_release(self) -> float:
         """The first step of the release schedule, in seconds."""
@@ -41,6 +53,21 @@ class Limits(Value, frozen=True):
     def lifetime(self, entity_set: str) -> int:
         """The lifetime ρ·10¹² of one entity set."""
         return self.lifetimes.get(entity_set, self.lifetime_default)
+
+    def lifetime_loss(self, entity_set: str) -> PrivacyLoss:
+        """The lifetime ρ and δ of one entity set."""
+        delta = self.deltas.get(entity_set, self.delta_default)
+        return PrivacyLoss(entity_set=entity_set, pico_rho=self.lifetime(entity_set), atto_delta=delta)
+
+    @property
+    def caps(self) -> Caps:
+        """What the odometer is held against."""
+        return Caps(self.lifetime_loss, self.nested)
+
+    @property
+    def entity_sets(self) -> frozenset[str]:
+        """Every entity set that the pack names."""
+        return frozenset(self.lifetimes) | frozenset(self.deltas) | frozenset(self.nested) | {*self.nested.values()}
 
 
 def read_limits(pack: PolicyPack) -> Limits:
@@ -57,10 +84,14 @@ def read_limits(pack: PolicyPack) -> Limits:
 
 def _limits(table: dict[str, Any]) -> Limits:
     privacy, jail = table["privacy"], table["jail"]
+    nested = {str(name): str(parent) for name, parent in privacy["nested"].items()}
     memory = int(jail["memory_mb"])
     return Limits(
         lifetime_default=to_pico_rho(number(privacy["lifetime_rho_default"])),
         lifetimes={name: to_pico_rho(number(rho)) for name, rho in privacy["lifetime_rho"].items()},
+        delta_default=_delta(privacy["lifetime_delta_default"]),
+        deltas={name: _delta(delta) for name, delta in privacy["lifetime_delta"].items()},
+        nested=nested,
         max_epsilon=number(privacy["max_job_epsilon"]),
         max_delta=number(privacy["max_job_delta"]),
         max_cells=int(table["query"]["max_cells"]),
@@ -86,6 +117,13 @@ def _limits(table: dict[str, Any]) -> Limits:
             scratch_mb=IMPORT_SCRATCH_MB,
         ),
     )
+
+
+def _delta(text: str) -> int:
+    delta = number(text)
+    if not 0 <= delta < 1:
+        raise ValueError("a lifetime δ is at least 0 and below 1")
+    return to_atto_delta(delta)
 
 
 def _positive(value: Any) -> int:

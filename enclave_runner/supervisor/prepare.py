@@ -3,60 +3,79 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 from enclave_runner.contract.codec import decode, digest, encode
-from enclave_runner.contract.dataset import DatasetSpec, KeyKind
+from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Grant, Mode, Scope
 from enclave_runner.contract.job import Job, ModelJob, Predicate, QueryJob, Question, VerificationJob
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
 from enclave_runner.contract.ticket import Charge
-from enclave_runner.egress.table import share_of
+from enclave_runner.egress.histogram import histogram_loss
 from enclave_runner.jail.launcher import MemoryFile
 from enclave_runner.kinds.tasks import (
     Declined,
     Done,
+    Finished,
+    Finishing,
     ParsedFeatures,
     ParsedTable,
+    ParsedWorkload,
     Parsing,
     Rehearsal,
     TaskAnswer,
     Trial,
 )
-from enclave_runner.plan.bind import (
-    ORDERED,
-    BoundFeatures,
-    BoundTable,
-    bind_features,
-    bind_table,
-    granted_column,
-    typed_constant,
-)
-from enclave_runner.plan.render import render_features, render_table
+from enclave_runner.plan.bind import bind_features
+from enclave_runner.plan.bound import BoundFeatures
+from enclave_runner.plan.claim import ORDERED, typed_claim
+from enclave_runner.plan.nodes import Name
+from enclave_runner.plan.render import render_features
+from enclave_runner.plan.tables import Granted, granted_column
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.holdings import HeldVersion
+from enclave_runner.supervisor.plan_query import PlannedQuery, answer_key, finishing_of, plan_query, rehearsal_of
+from enclave_runner.supervisor.workload import PlannedWorkload, plan_workload
 
 
 @dataclass(frozen=True)
 class PreparedQuery:
     """A DP table ready to run."""
 
-    held: HeldVersion
-    job: QueryJob
-    plan: BoundTable
+    query: PlannedQuery
     losses: tuple[PrivacyLoss, ...]
+    answer_key: str | None
+
+    @property
+    def held(self) -> tuple[HeldVersion, ...]:
+        """The data versions that it reads."""
+        return self.query.held
+
+
+@dataclass(frozen=True)
+class PreparedWorkload:
+    """Several DP tables ready to run."""
+
+    workload: PlannedWorkload
+    losses: tuple[PrivacyLoss, ...]
+    answer_key: str | None
+
+    @property
+    def held(self) -> tuple[HeldVersion, ...]:
+        """The data versions that it reads."""
+        return self.workload.held
 
 
 @dataclass(frozen=True)
 class PreparedModel:
     """A model that has scored a made-up row, with its features bound."""
 
-    held: HeldVersion
+    held: tuple[HeldVersion, ...]
     job: ModelJob
     plan: BoundFeatures
     losses: tuple[PrivacyLoss, ...]
     model: bytes
+    answer_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,15 +83,15 @@ class PreparedLookup:
     """A question with its claim in the attribute's own type. It costs no privacy loss: its answer is exact and
     metered."""
 
-    held: HeldVersion
+    held: tuple[HeldVersion, ...]
     job: VerificationJob
     subject: str
     claim: int | str | None
     losses: tuple[PrivacyLoss, ...] = ()
+    answer_key: str | None = None
 
 
-P = TypeVar("P", ParsedTable, ParsedFeatures)
-Prepared = PreparedQuery | PreparedModel | PreparedLookup
+Prepared = PreparedQuery | PreparedWorkload | PreparedModel | PreparedLookup
 
 
 def prepare(enclave: Enclave, grant: Grant, job: Job, attached: bytes | None) -> Prepared:
@@ -90,18 +109,33 @@ def prepare(enclave: Enclave, grant: Grant, job: Job, attached: bytes | None) ->
             return _prepare_lookup(enclave, grant, job, attached)
 
 
-def prepare_query(enclave: Enclave, grant: Grant, job: QueryJob) -> PreparedQuery:
-    """A DP table; also what a quote is made from."""
+def prepare_query(enclave: Enclave, grant: Grant, job: QueryJob) -> PreparedQuery | PreparedWorkload:
+    """A DP table, or those of a workload; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = _parse(enclave, grant, Parsing(sql=job.sql, features=False), ParsedTable).plan
-    if len(plan.aggregates) > enclave.limits.max_aggregates:
-        raise Refused("sql.aggregates", max=enclave.limits.max_aggregates)
-    held, scope = granted_dataset(enclave, grant, plan.dataset_id)
-    bound = bind_table(plan, held.spec, scope, enclave.limits.max_cells)
-    held.require(bound.columns, with_key=not held.spec.unique)
-    _rehearse(enclave, grant, _rehearsal(render_table(bound), bound, held.spec))
-    spent = share_of(job.budget, len(bound.aggregates)) * len(bound.aggregates)
-    return PreparedQuery(held, job, bound, (PrivacyLoss(entity_set=bound.entity_set, pico_rho=spent),))
+    parsed = _without_data(enclave, grant, Parsing(sql=job.sql, features=False))
+
+    def find(dataset_id: str) -> tuple[HeldVersion, Scope]:
+        return granted_dataset(enclave, grant, dataset_id)
+
+    match parsed:
+        case ParsedTable():
+            query = plan_query(enclave, parsed.plan, job, find)
+            _rehearse_query(enclave, grant, query)
+            return PreparedQuery(query, query.losses, answer_key(query, enclave.pack.sha256))
+        case ParsedWorkload():
+            workload = plan_workload(enclave, parsed.plans, job, find)
+            for planned in (*workload.queries, *(table.own for table in workload.tables)):
+                _rehearse_query(enclave, grant, planned)
+            return PreparedWorkload(workload, workload.losses, workload.key(enclave.pack.sha256))
+    raise Failed("job.answer")
+
+
+def _rehearse_query(enclave: Enclave, grant: Grant, query: PlannedQuery) -> None:
+    """What will run beside the data, and what will run on the noisy columns."""
+    _rehearse(enclave, grant, rehearsal_of(query))
+    finishing = finishing_of(query)
+    if finishing is not None and not isinstance(_without_data(enclave, grant, finishing), Finished):
+        raise Failed("job.answer")
 
 
 @dataclass(frozen=True)
@@ -116,22 +150,18 @@ class PreparedFeatures:
 def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> PreparedFeatures:
     """A model's inputs and its loss; also what a quote is made from."""
     check_budget(enclave, job.budget)
-    plan = _parse(enclave, grant, Parsing(sql=job.sql, features=True), ParsedFeatures).plan
-    held, scope = granted_dataset(enclave, grant, plan.dataset_id)
-    bound = bind_features(plan, held.spec, scope)
-    held.require(bound.columns, with_key=not held.spec.unique)
-    losses = (PrivacyLoss(entity_set=bound.entity_set, pico_rho=share_of(job.budget, 1)),)
-    return PreparedFeatures(held, bound, losses)
-
-
-def _parse(enclave: Enclave, grant: Grant, task: Parsing, kind: type[P]) -> P:
-    answer = _without_data(enclave, grant, task)
-    if not isinstance(answer, kind):
+    parsed = _without_data(enclave, grant, Parsing(sql=job.sql, features=True))
+    if not isinstance(parsed, ParsedFeatures):
         raise Failed("job.answer")
-    return answer
+    plan = parsed.plan
+    held, scope = granted_dataset(enclave, grant, plan.dataset_id)
+    bound = bind_features(plan, {plan.dataset_id: Granted(held.spec, scope)})
+    held.require(bound.source.columns, with_key=bound.source.rows)
+    loss = PrivacyLoss(entity_set=held.spec.entity_set, pico_rho=histogram_loss(job.budget))
+    return PreparedFeatures(held, bound, (loss,))
 
 
-def _without_data(enclave: Enclave, grant: Grant, task: Parsing | Rehearsal) -> TaskAnswer:
+def _without_data(enclave: Enclave, grant: Grant, task: Parsing | Rehearsal | Finishing) -> TaskAnswer:
     """The text alone is at work, so its refusals may say all: `sql.…` with a position, `sql.engine`, `sql.slow`."""
     sha256 = digest(encode(task))
     known = enclave.remembered.find(grant.grant_id, sha256)
@@ -149,9 +179,10 @@ def _without_data(enclave: Enclave, grant: Grant, task: Parsing | Rehearsal) -> 
     return answer
 
 
-def _rehearsal(sql: str, plan: BoundTable | BoundFeatures, spec: DatasetSpec) -> Rehearsal:
+def _features_rehearsal(plan: BoundFeatures, spec: DatasetSpec) -> Rehearsal:
     types = {column.name: column.type for column in spec.columns}
-    return Rehearsal(sql=sql, columns=tuple((name, types[name]) for name in plan.columns))
+    table = tuple((name, types.get(name, ColumnType.TEXT)) for name in plan.source.columns)
+    return Rehearsal(sql=(render_features(plan),), tables=(table,))
 
 
 def _rehearse(enclave: Enclave, grant: Grant, task: Rehearsal) -> None:
@@ -166,14 +197,14 @@ def _prepare_model(enclave: Enclave, grant: Grant, job: ModelJob, model: bytes |
         raise Refused("model.digest")
     with MemoryFile(model) as file:
         trial = Trial(
-            rehearsal=_rehearsal(render_features(features.plan), features.plan, features.held.spec),
+            rehearsal=_features_rehearsal(features.plan, features.held.spec),
             features=features.plan.features,
             output=job.output,
         )
         answer = enclave.work(trial, [file.descriptor])
     if isinstance(answer, Declined):
         raise Refused(answer.rule, **answer.facts)
-    return PreparedModel(features.held, job, features.plan, features.losses, model)
+    return PreparedModel((features.held,), job, features.plan, features.losses, model)
 
 
 def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attached: bytes | None) -> PreparedLookup:
@@ -181,7 +212,7 @@ def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attach
     spec = held.spec
     if spec.column(job.attribute) is None:
         raise Refused("verification.attribute", column=job.attribute)
-    column = granted_column(job.attribute, 1, spec, scope)
+    column = granted_column(Name(column=job.attribute, table=None, position=1), Granted(spec, scope))
     held.require((job.attribute,), with_key=True)
     if attached is None:
         raise Refused("ticket.input")
@@ -192,10 +223,10 @@ def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attach
         raise Refused("verification.claim", column=column.name)
     if job.predicate is not Predicate.EXISTS:
         try:
-            claim = typed_constant(question.claim, column)
+            claim = typed_claim(question.claim, column)
         except ValueError:
             raise Refused("verification.claim", column=column.name) from None
-    return PreparedLookup(held, job, canonical_key(question.subject, spec), claim)
+    return PreparedLookup((held,), job, canonical_key(question.subject, spec), claim)
 
 
 def canonical_key(subject: str, spec: DatasetSpec) -> str:

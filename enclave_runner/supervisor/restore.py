@@ -24,7 +24,7 @@ from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
 from enclave_runner.contract.grant import Grant
 from enclave_runner.contract.job import VerificationJob
 from enclave_runner.contract.merkle import Frontier, open_checkpoint
-from enclave_runner.contract.privacy import PrivacyLoss
+from enclave_runner.contract.privacy import Budget, PrivacyLoss, number, to_atto_delta, to_pico_rho
 from enclave_runner.contract.receipt import PURPOSE as RECEIPT_PURPOSE
 from enclave_runner.contract.receipt import Receipt
 from enclave_runner.contract.rulebook import PolicyPack
@@ -38,8 +38,9 @@ from enclave_runner.supervisor.backup import FORMAT, HOME, MANIFEST, PART, PURPO
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.holdings import Holdings
 from enclave_runner.supervisor.home import EnclaveHome, read_trust
-from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN, UNKNOWN, Ledger, utc_now
+from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN, Ledger, utc_now
 from enclave_runner.supervisor.limits import Limits, read_limits
+from enclave_runner.supervisor.odometer import UNKNOWN
 from enclave_runner.supervisor.restored_ledger import RestoredLedger
 
 PAGE = 1000
@@ -74,7 +75,7 @@ class _Restored:
     def entity_sets(self) -> frozenset[str]:
         """Every entity set that this home knows of."""
         held = {item.spec.entity_set for item in self.holdings.newest()}
-        return frozenset(held | {item.entity_set for item in self.ledger.readings()} | set(self.limits.lifetimes))
+        return frozenset(held | {item.entity_set for item in self.ledger.readings()} | self.limits.entity_sets)
 
 
 def restore(
@@ -133,7 +134,7 @@ def _continue(
     """Bring the unpacked ledger forward to what others have seen, and void what they may still hold."""
     limits = read_limits(PolicyPack(home.policies))
     with closing(Database(home.ledger)) as database:
-        ledger = RestoredLedger(database, key, limits.lifetime)
+        ledger = RestoredLedger(database, key, limits.caps)
         opened = _Restored(key, read_trust(home), limits, ledger, Holdings(database))
         _check_log(opened, manifest)
         replayed, reopened = _take_evidence(opened, proof)
@@ -229,8 +230,14 @@ def _most(opened: _Restored, ticket: Ticket) -> tuple[PrivacyLoss, ...]:
     known = {item.spec.entity_set for item in held if item is not None}
     if not known or None in held:
         known = {*opened.entity_sets(), UNKNOWN}
-    pico_rho = pico_rho_of(ticket.job.budget)
-    return tuple(PrivacyLoss(entity_set=name, pico_rho=pico_rho) for name in sorted(known))
+    pico_rho, atto_delta = _largest(ticket.job.budget)
+    return tuple(PrivacyLoss(entity_set=name, pico_rho=pico_rho, atto_delta=atto_delta) for name in sorted(known))
+
+
+def _largest(budget: Budget) -> tuple[int, int]:
+    """The ρ and δ that no mechanism exceeds within the budget: a pure ε is a ρ of ε²/2 (Bun and Steinke 2016)."""
+    pure = to_pico_rho(number(budget.epsilon) ** 2 / 2)
+    return max(pure, pico_rho_of(budget)), to_atto_delta(number(budget.delta))
 
 
 def _is_proven(opened: _Restored, proof: Proof) -> bool:

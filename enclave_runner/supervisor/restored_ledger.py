@@ -15,7 +15,9 @@ from enclave_runner.contract.privacy import PrivacyLoss
 from enclave_runner.contract.receipt import Outcome, Receipt
 from enclave_runner.contract.signing import Signed, seal
 from enclave_runner.contract.ticket import Ticket
-from enclave_runner.supervisor.ledger import UNKNOWN, Ledger, newest_frontier
+from enclave_runner.supervisor import odometer
+from enclave_runner.supervisor.ledger import Ledger, newest_frontier
+from enclave_runner.supervisor.odometer import UNKNOWN
 
 
 class RestoredLedger(Ledger):
@@ -44,6 +46,9 @@ class RestoredLedger(Ledger):
 
     def _take_back(self, connection: sqlite3.Connection, order: Signed, ticket: Ticket, receipt: Receipt) -> None:
         is_refused = receipt.outcome is Outcome.REFUSED
+        known = connection.execute("SELECT 1 FROM tickets WHERE ticket_id = ?", (ticket.ticket_id,)).fetchone()
+        if known:  # open in the backup, with all that it had reserved
+            odometer.give_back(connection, ticket.ticket_id, receipt.losses)
         connection.execute(
             "INSERT INTO tickets VALUES (?, ?, ?, ?, ?) ON CONFLICT (ticket_id) DO UPDATE SET state = excluded.state",
             (
@@ -56,11 +61,8 @@ class RestoredLedger(Ledger):
         )
         if not is_refused:
             self._remember_time(connection, ticket.issued_at)
-        for loss in receipt.losses:  # a ticket that was open in the backup has reserved the same loss already
-            connection.execute(
-                "INSERT INTO losses VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (ticket.ticket_id, receipt.grant_id, loss.entity_set, loss.pico_rho),
-            )
+        for loss in () if known else receipt.losses:
+            odometer.book(connection, ticket.ticket_id, receipt.grant_id, loss)
 
     def reopen(self, ticket: Ticket, signed: Signed, grant_id: str, losses: tuple[PrivacyLoss, ...]) -> bool:
         """Book a ticket that may have run before a restore as one that a crash left open; False when it is known.
@@ -72,11 +74,8 @@ class RestoredLedger(Ledger):
                 return False
             self._use_nonce(connection, ticket, signed, grant_id, "open", ticket.issued_at)
             self._remember_time(connection, ticket.issued_at)
-            for loss in losses:
-                connection.execute(
-                    "INSERT INTO losses VALUES (?, ?, ?, ?)",
-                    (ticket.ticket_id, grant_id, loss.entity_set, loss.pico_rho),
-                )
+            for loss in self._caps.with_nested(losses):
+                odometer.book(connection, ticket.ticket_id, grant_id, loss)
         return True
 
     def record_restoration(self, restoration: Restoration, entity_sets: Iterable[str]) -> Signed:
@@ -99,7 +98,11 @@ class RestoredLedger(Ledger):
             "INSERT INTO tickets VALUES (?, ?, ?, 'restored', ?)",
             (name, RESTORATION, encode(signed), restoration.not_before.isoformat()),
         )
-        known = connection.execute("SELECT DISTINCT entity_set FROM losses").fetchall()
-        for entity_set in sorted({*entity_sets, *(row[0] for row in known), UNKNOWN}):
-            left = max(0, self._lifetime(entity_set) - self._spent(connection, entity_set))
-            connection.execute("INSERT INTO losses VALUES (?, ?, ?, ?)", (name, RESTORATION, entity_set, left))
+        for entity_set in sorted({*entity_sets, *odometer.entity_sets(connection), UNKNOWN}):
+            lifetime, spent = self._caps.lifetime(entity_set), odometer.spent(connection, entity_set)
+            left = PrivacyLoss(
+                entity_set=entity_set,
+                pico_rho=max(0, lifetime.pico_rho - spent.pico_rho),
+                atto_delta=max(0, lifetime.atto_delta - spent.atto_delta),
+            )
+            odometer.book(connection, name, RESTORATION, left)

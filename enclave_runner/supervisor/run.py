@@ -4,7 +4,8 @@
       │         └─────────┴──────────┘           │
     refused     refused: receipt without loss    failed: receipt, the loss stays
 
-A ticket whose signature does not verify gets no receipt: nobody ordered it.
+What the same grant was answered before is answered from the ledger, at no loss. A ticket whose signature does not
+verify gets no receipt: nobody ordered it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from enclave_runner.contract.signing import Signed, unseal
 from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.wire import Settlement
+from enclave_runner.supervisor.answers import Answered
 from enclave_runner.supervisor.continuity import check_seen
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.execute import execute
@@ -60,15 +62,10 @@ def run_ticket(enclave: Enclave, signed: Signed, descriptor: int | None, began: 
         attached = _admit(enclave, order, descriptor, now)
         prepared = prepare(enclave, order.grant, order.ticket.job, attached)
         _check_version(order.ticket, prepared.held)
-        enclave.ledger.open_ticket(order.ticket, signed, order.grant, prepared.losses, now)
-    except Refused as refused:
-        if refused.rule == "ticket.replayed":
-            raise
-        return _settle_unopened(enclave, order, refused, now)
-    except Failed as failed:
-        enclave.note_fault(failed, order.ticket.ticket_id)
-        return _settle_unopened(enclave, order, failed, now)
-    return _execute(enclave, order, prepared)
+    except (Refused, Failed) as reason:
+        return _settle_unopened(enclave, order, reason, now)
+    with enclave.turns.of(order.grant.grant_id, prepared.answer_key):
+        return _reserve(enclave, order, prepared, now)
 
 
 def _verify(enclave: Enclave, signed: Signed, began: float) -> Order:
@@ -115,34 +112,74 @@ def _attached(enclave: Enclave, ticket: Ticket, descriptor: int | None) -> bytes
     return content
 
 
-def _check_version(ticket: Ticket, held: HeldVersion) -> None:
-    """The version that the plan was bound to, which is the newest, must be the one that the ticket names."""
-    if ticket.data_versions != {held.dataset_id: held.version}:
-        raise Refused("ticket.data-version", dataset=held.dataset_id)
+def _check_version(ticket: Ticket, held: tuple[HeldVersion, ...]) -> None:
+    """The versions that the plan was bound to, which are the newest, must be those that the ticket names."""
+    if ticket.data_versions != {version.dataset_id: version.version for version in held}:
+        raise Refused("ticket.data-version", dataset=", ".join(version.dataset_id for version in held))
+
+
+def _reserve(enclave: Enclave, order: Order, prepared: Prepared, now: datetime) -> Settlement:
+    """Use the ticket up and reserve its losses: none for what was answered before."""
+    try:
+        answered = _answered(enclave, order.grant.grant_id, prepared.answer_key)
+        losses = prepared.losses if answered is None else ()
+        enclave.ledger.open_ticket(order.ticket, order.signed, order.grant, losses, now)
+    except (Refused, Failed) as reason:
+        return _settle_unopened(enclave, order, reason, now)
+    return _execute(enclave, order, prepared) if answered is None else _repeat(enclave, order, answered)
+
+
+def _answered(enclave: Enclave, grant_id: str, key: str | None) -> Answered | None:
+    answered = None if key is None else enclave.ledger.answered(grant_id, key)
+    if answered is not None:
+        enclave.schedule.wait(answered.ticket_id)  # a repeated answer leaves no earlier than the first one
+    return answered
+
+
+def _repeat(enclave: Enclave, order: Order, answered: Answered) -> Settlement:
+    return enclave.ledger.close_ticket(
+        order.ticket.ticket_id,
+        lambda sequence, losses: receipt_of(
+            enclave, order, sequence, losses, answered.release, repeats=answered.receipt_id
+        ),
+        answered.release,
+    )
 
 
 def _execute(enclave: Enclave, order: Order, prepared: Prepared) -> Settlement:
     ticket_id = order.ticket.ticket_id
     result: bytes | Failed
+    spent: tuple[PrivacyLoss, ...] | None = None
     try:
-        result = encode(execute(enclave, prepared, order.ticket.input_sha256))
+        executed = execute(enclave, prepared, order.ticket.input_sha256)
+        result, spent = encode(executed.release), executed.spent
     except Exception as error:
         result = error if isinstance(error, Failed) else Failed("job.supervisor")
         enclave.note_fault(result, ticket_id)
     return enclave.ledger.close_ticket(
         ticket_id,
-        lambda sequence: receipt_of(enclave, order, sequence, prepared.losses, result),
+        lambda sequence, losses: receipt_of(enclave, order, sequence, losses, result),
         result if isinstance(result, bytes) else None,
+        spent,
+        prepared.answer_key,
     )
 
 
 def _settle_unopened(enclave: Enclave, order: Order, reason: Refused | Failed, now: datetime) -> Settlement:
-    """A refusal, or a fault before anything was reserved: certain not to have touched data, so nothing is charged."""
+    """A refusal, or a fault before anything was reserved: certain not to have touched data, so nothing is charged.
+
+    Raises:
+        Refused: `ticket.replayed`: the ticket has its receipt.
+    """
+    if isinstance(reason, Failed):
+        enclave.note_fault(reason, order.ticket.ticket_id)
+    elif reason.rule == "ticket.replayed":
+        raise reason
     return enclave.ledger.refuse_ticket(
         order.ticket,
         order.signed,
         order.grant.grant_id,
-        lambda sequence: receipt_of(enclave, order, sequence, (), reason),
+        lambda sequence, losses: receipt_of(enclave, order, sequence, losses, reason),
         now,
     )
 
@@ -150,8 +187,8 @@ def _settle_unopened(enclave: Enclave, order: Order, reason: Refused | Failed, n
 def recover_open_tickets(enclave: Enclave) -> int:
     """Sign a Failed receipt for every ticket that a crash left open; its loss stays spent. Returns how many."""
     opened = enclave.ledger.open_tickets()
-    for signed, losses in opened:
-        _close_restarted(enclave, _accepted(signed), losses)
+    for signed, _ in opened:
+        _close_restarted(enclave, _accepted(signed))
     return len(opened)
 
 
@@ -161,20 +198,33 @@ def _accepted(signed: Signed) -> Order:
     return Order(signed, ticket, decode(ticket.grant.payload, Grant), time.monotonic())
 
 
-def _close_restarted(enclave: Enclave, order: Order, losses: tuple[PrivacyLoss, ...]) -> None:
+def _close_restarted(enclave: Enclave, order: Order) -> None:
     failed = Failed("enclave.restarted")
     enclave.note_fault(failed, order.ticket.ticket_id)
+    # Not held: this receipt follows the crash, and tells nothing of how long the job took.
+    now = time.monotonic()
     enclave.ledger.close_ticket(
-        order.ticket.ticket_id, lambda sequence: receipt_of(enclave, order, sequence, losses, failed), None
+        order.ticket.ticket_id, lambda sequence, losses: receipt_of(enclave, order, sequence, losses, failed, now), None
     )
 
 
 def receipt_of(
-    enclave: Enclave, order: Order, sequence: int, losses: tuple[PrivacyLoss, ...], result: bytes | Refused | Failed
+    enclave: Enclave,
+    order: Order,
+    sequence: int,
+    losses: tuple[PrivacyLoss, ...],
+    result: bytes | Refused | Failed,
+    leaves: float | None = None,
+    repeats: str | None = None,
 ) -> Receipt:
-    """The receipt of an order that ended with released bytes, a refusal or a fault."""
+    """The receipt of an order that ended with released bytes, a refusal or a fault.
+
+    It is held until the next step of the schedule, unless `leaves` says (in monotonic time) when it may go. `repeats`
+    is the receipt of the first answer, where this one is given again.
+    """
     ticket, grant = order.ticket, order.grant
-    leaves = enclave.schedule.hold(ticket.ticket_id, order.began)
+    if leaves is None:
+        leaves = enclave.schedule.hold(ticket.ticket_id, order.began)
     refused = result if isinstance(result, Refused) else None
     failed = result if isinstance(result, Failed) else None
     outcome = Outcome.REFUSED if refused else Outcome.FAILED if failed else Outcome.RELEASED
@@ -202,4 +252,5 @@ def receipt_of(
         audit_root=ticket.audit_root,
         # The second in which the schedule lets the answer go: the one in which the job ended would tell more.
         finished_at=(enclave.clock() + timedelta(seconds=leaves - time.monotonic())).replace(microsecond=0),
+        repeats=repeats,
     )

@@ -130,8 +130,9 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
         case wire.AskPseudonym():
             return wire.Pseudonym(value=_pseudonym_in(enclave, request))
         case wire.AskOdometer():
-            readings = enclave.ledger.readings(enclave.schedule.held())
-            return wire.Odometer(readings=readings, grants=enclave.ledger.grant_readings())
+            held = enclave.schedule.held()
+            readings = enclave.ledger.readings(held)
+            return wire.Odometer(readings=readings, grants=enclave.ledger.grant_readings(held))
         case wire.AskLog():
             receipts = enclave.ledger.receipts(min(max(request.since, 0), MAX_SEQUENCE), LOG_PAGE)
             return wire.ReceiptLog(

@@ -11,7 +11,7 @@ import typer
 
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import PURPOSE, Grant, Mode, Scope
-from enclave_runner.contract.privacy import PrivacyLoss, number, to_pico_rho
+from enclave_runner.contract.privacy import PrivacyLoss, losses_text, number, to_atto_delta, to_pico_rho
 from enclave_runner.contract.signing import KeyFile, seal
 from sandbox.cli.session import Session, built
 from sandbox.cli.times import end_of, start_of
@@ -33,12 +33,16 @@ def draft(
     mode: Annotated[list[Mode], typer.Option(help="使用方式 / how: query, verification, model")],
     until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="截止日期 / last valid day")],
     rho: Annotated[list[str] | None, typer.Option(help="隐私预算 / privacy budget: entity-set=ρ")] = None,
+    delta: Annotated[
+        list[str] | None, typer.Option(help="非公开分组键的 δ 预算 / δ for keys without a public domain: entity-set=δ")
+    ] = None,
     uses: Annotated[int, typer.Option(help="使用次数上限 / cap on uses")] = 1000,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="起始日期 / first valid day")] = None,
 ) -> None:
     """Draft one grant; it allows nothing before an officer has signed it."""
     session: Session = context.obj
-    scopes, budgets = tuple(parse_scope(text) for text in column), tuple(parse_budget(text) for text in rho or ())
+    scopes = tuple(parse_scope(text) for text in column)
+    budgets = with_deltas(tuple(parse_budget(text) for text in rho or ()), delta or [])
     begin, end = start_of(since) if since else None, end_of(until)
     with session.office() as (office, actor):
         authorized = get_scenario(office, actor, scenario)
@@ -83,6 +87,33 @@ def parse_budget(text: str) -> PrivacyLoss:
         return PrivacyLoss(entity_set=entity_set, pico_rho=to_pico_rho(number(rho)))
     except ValueError:
         raise typer.BadParameter("write --rho entity-set=0.5, with a number from 0 to 1000000") from None
+
+
+def with_deltas(budgets: tuple[PrivacyLoss, ...], texts: list[str]) -> tuple[PrivacyLoss, ...]:
+    """The budgets with the δ that each `entity-set=δ` adds; typer.BadParameter for anything else.
+
+    A δ alone buys nothing: its entity set needs a ρ as well.
+    """
+    deltas: dict[str, int] = {}
+    for text in texts:
+        entity_set, _, delta = text.partition("=")
+        if entity_set in deltas or entity_set not in {budget.entity_set for budget in budgets}:
+            raise typer.BadParameter("write --delta entity-set=1e-6 once for an entity set that has a --rho")
+        deltas[entity_set] = _atto_delta(delta)
+    return tuple(
+        PrivacyLoss(entity_set=budget.entity_set, pico_rho=budget.pico_rho, atto_delta=deltas.get(budget.entity_set, 0))
+        for budget in budgets
+    )
+
+
+def _atto_delta(text: str) -> int:
+    try:
+        delta = number(text)
+        if not 0 <= delta < 1:
+            raise ValueError("no δ")
+    except ValueError:
+        raise typer.BadParameter("write --delta entity-set=1e-6, with a number from 0 to below 1") from None
+    return to_atto_delta(delta)
 
 
 @app.command(help="以授权官密钥签署 / Sign with the officer's key")
@@ -148,7 +179,7 @@ def _show(session: Session, records: tuple[GrantRecord, ...]) -> None:
             r.grant.purpose.value,
             "+".join(mode.value for mode in r.grant.modes),
             r.grant.deadline.date(),
-            ", ".join(f"{budget.entity_set} ρ={budget.rho}" for budget in r.grant.budgets),
+            losses_text(r.grant.budgets),
             r.grant.max_uses,
             r.status.value,
         )

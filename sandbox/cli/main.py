@@ -28,6 +28,8 @@ from sandbox.cli import (
     money,
     parties,
     products,
+    quotes,
+    releases,
     scenarios,
 )
 from sandbox.cli.session import EXIT_OK, Session, login_name, print_json, report_failed, report_refused
@@ -66,7 +68,9 @@ def options(
 deployment.add_commands(app)
 backup.add_commands(app)
 demo.add_commands(app)
+quotes.add_commands(app)
 jobs.add_commands(app)
+app.add_typer(releases.app, name="release")
 money.add_commands(app)
 app.add_typer(parties.app, name="party")
 app.add_typer(datasets.app, name="dataset")

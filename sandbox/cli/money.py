@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from enclave_runner.contract.privacy import RHO_UNIT
+from enclave_runner.contract.privacy import RHO_UNIT, delta_text, losses_text
 from sandbox.cli.session import Session
 from sandbox.domain.metering import Invoice
 from sandbox.rules.months import month_bounds
@@ -36,17 +36,31 @@ def budget(context: typer.Context) -> None:
 
 
 def _draw_budgets(console: Console, budgets: Budgets) -> None:
-    table = Table(title="隐私里程计 / odometer", title_justify="left")
-    for name, justify in (("entity set", "left"), ("spent ρ", "right"), ("lifetime ρ", "right"), ("", "left")):
-        table.add_column(name, justify="right" if justify == "right" else "left")
-    for reading in budgets.readings:
-        used = reading.spent + reading.reserved
-        bar = ProgressBar(total=reading.lifetime, completed=used, width=30)
-        table.add_row(reading.entity_set, _rho(used), _rho(reading.lifetime), bar)
-    console.print(table)
+    console.print(budget_table(budgets))
     for grant in budgets.grants:
-        losses = ", ".join(f"{loss.entity_set} ρ={loss.rho}" for loss in grant.losses) or "-"
-        console.print(f"{grant.grant_id}: {grant.uses} uses, {losses}")
+        console.print(f"{grant.grant_id}: {grant.uses} uses, {losses_text(grant.losses) or '-'}")
+
+
+def budget_table(budgets: Budgets) -> Table:
+    """Every odometer: what was spent for life in ρ and δ, and what that is as an ε at a δ."""
+    table = Table(title="隐私里程计 / odometer", title_justify="left")
+    table.add_column("entity set")
+    for name in ("spent ρ", "lifetime ρ", "spent δ", "lifetime δ"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    table.add_column("= (ε, δ)")
+    for reading in budgets.readings:
+        used, used_delta = reading.spent + reading.reserved, reading.spent_delta + reading.reserved_delta
+        table.add_row(
+            reading.entity_set,
+            _rho(used),
+            _rho(reading.lifetime),
+            delta_text(used_delta),
+            delta_text(reading.lifetime_delta),
+            ProgressBar(total=reading.lifetime, completed=used, width=20),
+            f"{reading.epsilon}, {reading.at_delta}",
+        )
+    return table
 
 
 def _rho(pico_rho: int) -> str:

@@ -19,8 +19,9 @@ from enclave_runner.contract.receipt import DPTable, VerificationAnswer
 from enclave_runner.contract.rulebook import Refusal
 from enclave_runner.contract.signing import KeyFile, seal
 from sandbox.cli.census import CATALOGUE, CENSUS, exact_people_and_hours
-from sandbox.cli.charts import bars_of
+from sandbox.cli.charts import interval_bars
 from sandbox.cli.datasets import read_catalogue, run_import
+from sandbox.cli.figures import figure_of, told
 from sandbox.cli.money import yuan
 from sandbox.cli.narrator import Narrator
 from sandbox.cli.session import Session
@@ -179,23 +180,22 @@ def release_table(stage: Stage) -> None:
     stage.narrator.scene(f"差分隐私表 DP table: {TABLE_SQL}")
     job = QueryJob(sql=TABLE_SQL, budget=Budget(epsilon="1"))
     offered = quote(stage.office, stage.actor(OPERATOR, "analyst"), WELFARE, job)
-    expected = ", ".join(f"{measure.name} ± {measure.half_width}" for measure in offered.quote.measures)
+    expected = ", ".join(f"{measure.name} ± {measure.half_width or '?'}" for measure in offered.quote.measures)
     stage.narrator.say(f"   报价 quote, before anything is spent: {expected} (95 %)")
     outcome = stage.run(job, WELFARE)
     release = outcome.release
     if not isinstance(release, DPTable):
         raise Failed("demo.job")
     exact = exact_people_and_hours()
+    people, hours = (figure_of(release, measure).marks for measure in ("people", "hours"))
     table = Table()
     for column in ("sex", "people", "hours", "true people", "true hours", "error"):
         table.add_column(column, justify="left" if column == "sex" else "right")
-    for sex, people, hours in release.rows:
+    for counted, summed in zip(people, hours, strict=True):
+        (sex,) = counted.keys
         true_people, true_hours = exact[sex]
-        error = f"{int(people) - true_people:+d} / {int(hours) - true_hours:+d}"
-        widths = [measure.half_width for measure in release.measures]
-        table.add_row(
-            sex, f"{people} ± {widths[0]}", f"{hours} ± {widths[1]}", str(true_people), str(true_hours), error
-        )
+        error = f"{(counted.value or 0) - true_people:+.0f} / {(summed.value or 0) - true_hours:+.0f}"
+        table.add_row(sex, told(counted), told(summed), f"{true_people:,}", f"{true_hours:,}", error)
     stage.narrator.show(table)
     stage.receipt_line(outcome)
 
@@ -270,10 +270,10 @@ def score_model(stage: Stage) -> None:
     outcome = stage.run(job, MARKET, content)
     if not isinstance(outcome.release, DPTable):
         raise Failed("demo.job")
-    width = outcome.release.measures[0].half_width
-    stage.narrator.say(f"   people by P(income > 50K), ± {width}:")
-    for (label, count), bar in zip(outcome.release.rows, bars_of(outcome.release), strict=True):
-        stage.narrator.say(f"   {label:>8} {count:>6} {bar}")
+    marks = figure_of(outcome.release).marks
+    stage.narrator.say("   people by P(income > 50K):")
+    for mark, bar in zip(marks, interval_bars(list(marks)), strict=True):
+        stage.narrator.say(f"   {mark.keys[0]:>8} {told(mark):>14} {bar}")
     stage.receipt_line(outcome)
 
 
@@ -286,8 +286,8 @@ def refuse_without_grant(stage: Stage) -> None:
 def spend_the_odometer(stage: Stage) -> None:
     """The same people are asked about until their lifetime budget is spent, whoever asks."""
     stage.narrator.scene(f"里程计 odometer: asking again and again: {REPEATED_SQL}")
-    for _ in range(50):
-        job = QueryJob(sql=REPEATED_SQL, budget=Budget(epsilon="1.5"))
+    for number in range(50):  # each at another ε: the very same question is answered again at no loss
+        job = QueryJob(sql=REPEATED_SQL, budget=Budget(epsilon=f"1.5{number:02d}"))
         if not _ask_again(stage, job):
             return
     raise Failed("demo.odometer")

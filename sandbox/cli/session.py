@@ -199,6 +199,7 @@ ADVICE = {
     "key.permissions": "a key file must be readable by its owner only: chmod 600",
     "file.unreadable": "check the file's name and that you may read it",
     "file.unwritable": "check that the folder exists and that you may write there; nothing was written",
+    "release.no-table": "only a released table can be drawn or written as CSV; look at it with: yunei release get",
     "backup.exists": "a file of that name exists; name another one, backups are never written over",
     "backup.unwritable": "check that the folder exists, that you may write there and that its disk is not full",
     "backup.busy": "another backup writes this file at this moment",

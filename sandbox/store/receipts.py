@@ -49,6 +49,12 @@ def of_submission(connection: Connection, submission_id: str) -> StoredReceipt |
     return None if doc is None else _stored(doc)
 
 
+def find(connection: Connection, receipt_id: str) -> Receipt | None:
+    """A receipt by its id, or None."""
+    doc = connection.execute(select(RECEIPTS.c.doc).where(RECEIPTS.c.receipt_id == receipt_id)).scalar_one_or_none()
+    return None if doc is None else _stored(doc).receipt
+
+
 def release_of(connection: Connection, receipt_id: str) -> bytes | None:
     """The released bytes of a receipt, or None."""
     query = select(RELEASES.c.content).where(RELEASES.c.receipt_id == receipt_id)

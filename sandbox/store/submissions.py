@@ -1,4 +1,4 @@
-"""Submissions as stored, with what was settled at admission: dataset, submitter, approvals needed, and the consent."""
+"""Submissions as stored, with what was settled at admission: datasets, submitter, approvals needed, and the consent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Filing:
     """A submission with what admission settled. `consent_id` is the consent that covered a question about a person."""
 
     submission: Submission
-    dataset_id: str
+    dataset_ids: tuple[str, ...]
     submitted_by: str
     approvals: int
     consent_id: str | None = None
@@ -47,7 +47,7 @@ def add(connection: Connection, filing: Filing) -> None:
     SUBMISSIONS.add(
         connection,
         filing.submission,
-        dataset_id=filing.dataset_id,
+        dataset_id=",".join(filing.dataset_ids),
         submitted_by=filing.submitted_by,
         approvals=filing.approvals,
         consent_id=filing.consent_id,
@@ -64,7 +64,8 @@ def filing(connection: Connection, submission_id: str) -> Filing:
     row = connection.execute(query.where(TABLE.c.submission_id == submission_id)).one_or_none()
     if row is None:
         raise Refused("record.unknown", what="submission")
-    return Filing(decode(row.doc, Submission), row.dataset_id, row.submitted_by, row.approvals, row.consent_id)
+    read = tuple(row.dataset_id.split(","))
+    return Filing(decode(row.doc, Submission), read, row.submitted_by, row.approvals, row.consent_id)
 
 
 def seen_by(connection: Connection, party_id: str) -> tuple[Submission, ...]:

@@ -31,6 +31,7 @@ from sandbox.store.receipts import StoredReceipt
 from sandbox.store.submissions import SUBMISSIONS
 from sandbox.workflow.invoices import recompute_invoice
 from sandbox.workflow.office import Actor, BureauTrust, Office, authorize
+from sandbox.workflow.settle import is_repeat
 
 PAGE = 1000
 # What reading an edited row may raise beside Refused: values of another type, out of range, or no text.
@@ -110,6 +111,7 @@ def _check_all(
         log.check,
         _guarded("receipts stored", lambda: _check_stored(connection, before, log)) if earlier.ok else earlier,
         _guarded("restores", lambda: _check_restores(office, log)),
+        _guarded("repeats", lambda: _check_repeats(log)),
         _guarded("cross-checkpoints", lambda: _check_references(acts, log)),
         _guarded("parties", lambda: _check_parties(connection, acts)),
         _guarded("meter events", lambda: _check_ledgers(connection, acts)),
@@ -251,6 +253,21 @@ def _check_stored(connection: Connection, stored: tuple[StoredReceipt, ...], log
         if item.receipt.receipt_id not in here and item.receipt.submission_id not in waiting:
             return Check(name, len(stored), f"receipt {item.receipt.receipt_id} was lost here")
     return Check(name, len(stored))
+
+
+def _check_repeats(log: EnclaveLog) -> Check:
+    """What was answered at no loss was answered before: to the same grant, in an earlier receipt that repeats none."""
+    first: dict[str, Receipt] = {}
+    count = 0
+    for item in log.receipts:
+        receipt = item.receipt
+        if receipt.repeats is None:
+            first[receipt.receipt_id] = receipt
+            continue
+        count += 1
+        if receipt.repeats not in first or not is_repeat(receipt, first[receipt.repeats]):
+            return Check("repeats", count, f"receipt {receipt.receipt_id} repeats no answer that was given before")
+    return Check("repeats", count)
 
 
 def _check_references(acts: _Acts, log: EnclaveLog) -> Check:

@@ -90,8 +90,9 @@ def _decide(office: Office, connection: Connection, filing: Filing, record: Gran
         decide_use(scenario, record.grant, submission.requester_id, now),
         _decide_consent(office, connection, filing),
     ]
-    if datasets.current_version(connection, filing.dataset_id) is None:
-        decisions.append(refuse("dataset.unknown", dataset=filing.dataset_id))
+    for dataset_id in filing.dataset_ids:
+        if datasets.current_version(connection, dataset_id) is None:
+            decisions.append(refuse("dataset.unknown", dataset=dataset_id))
     return next((decision for decision in decisions if not decision.allowed), decisions[0])
 
 
@@ -107,8 +108,9 @@ def _decide_consent(office: Office, connection: Connection, filing: Filing) -> D
 def _write_ticket(office: Office, connection: Connection, filing: Filing, record: GrantRecord) -> Signed:
     """Sign the ticket and record it: from here on the submission counts as dispatched, whatever happens."""
     submission, now = filing.submission, office.clock()
-    version = datasets.current_version(connection, filing.dataset_id)
-    if record.signed is None or version is None:
+    versions = {name: datasets.current_version(connection, name) for name in filing.dataset_ids}
+    known = {name: version for name, version in versions.items() if version is not None}
+    if record.signed is None or len(known) != len(versions):
         raise Failed("dispatch.ticket")
     newest = audit_log.frontier(connection)
     ticket = Ticket(
@@ -116,7 +118,7 @@ def _write_ticket(office: Office, connection: Connection, filing: Filing, record
         submission_id=submission.submission_id,
         grant=record.signed,
         job=submission.job,
-        data_versions={filing.dataset_id: version},
+        data_versions=known,
         input_sha256=submission.input_sha256,
         policy_sha256=office.pack.sha256,
         charge=charge_for(office.tariffs, record.grant.purpose, submission.job.mode),

@@ -56,7 +56,7 @@ def usable_grant(office: Office, connection: Connection, actor: Actor, grant_id:
 
 
 def ask_quote(office: Office, record: GrantRecord, job: Job) -> Quote:
-    """What the enclave says about a job: the dataset and columns that it reads, its loss and accuracy.
+    """What the enclave says about a job: the datasets and columns that it reads, its loss and accuracy.
 
     Raises:
         Refused: as the enclave says.
@@ -74,4 +74,5 @@ def ask_quote(office: Office, record: GrantRecord, job: Job) -> Quote:
 def check_scope(connection: Connection, record: GrantRecord, offered: Quote) -> None:
     """Raise Refused unless what the job reads stays within the grant and today's catalogue."""
     catalogue = datasets.catalogue(connection)
-    decide_scope(record.grant, offered.dataset_id, offered.columns, catalogue).enforce()
+    for dataset_id, columns in offered.datasets.items():
+        decide_scope(record.grant, dataset_id, columns, catalogue).enforce()

@@ -61,6 +61,7 @@ def settle(office: Office, settlement: Settlement) -> Outcome:
         if ticket is None:
             raise Refused("receipt.unknown-ticket")
         _check_fit(receipt, ticket)
+        _check_repeat(connection, receipt)
         earlier = receipts.of_submission(connection, receipt.submission_id)
         if earlier is None:
             _record(office, connection, stored, checkpoint, settlement)
@@ -133,6 +134,22 @@ def _check_fit(receipt: Receipt, ticket: Ticket) -> None:
     for what, (said, ordered) in pairs.items():
         if said != ordered:
             raise Refused("receipt.mismatch", what=what)
+
+
+def _check_repeat(connection: Connection, receipt: Receipt) -> None:
+    """An answer that is given again loses nothing and is the same grant's. The first may not have been settled yet."""
+    if receipt.repeats is None:
+        return
+    first = receipts.find(connection, receipt.repeats)
+    if not is_repeat(receipt, receipt if first is None else first):
+        raise Refused("receipt.mismatch", what="repeat")
+
+
+def is_repeat(receipt: Receipt, first: Receipt) -> bool:
+    """Whether a receipt says no more than that the answer of `first` was given again."""
+    fields = ("grant_id", "mode", "data_versions", "policy_sha256", "release_sha256")
+    same = all(getattr(receipt, name) == getattr(first, name) for name in fields)
+    return same and receipt.outcome is ReceiptOutcome.RELEASED and receipt.losses == ()
 
 
 def _record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,19 @@ from sandbox.workflow.quote import ask_quote, check_scope, usable_grant
 
 @dataclass(frozen=True)
 class Reads:
-    """What a job reads: one dataset and some of its columns."""
+    """What a job reads: some columns of each of its datasets, the protected one that it starts from first."""
 
-    dataset_id: str
-    columns: tuple[str, ...]
+    datasets: Mapping[str, tuple[str, ...]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns; with their datasets where there are several."""
+        several = len(self.datasets) > 1
+        return tuple(
+            f"{dataset_id}.{column}" if several else column
+            for dataset_id, columns in self.datasets.items()
+            for column in columns
+        )
 
 
 def submit(office: Office, actor: Actor, grant_id: str, job: Job, input_bytes: bytes | None = None) -> Submission:
@@ -57,9 +67,7 @@ def _submit(office: Office, actor: Actor, grant_id: str, job: Job, content: byte
     with writing(office.engine) as connection:
         record = usable_grant(office, connection, actor, grant_id, job)
         check_scope(connection, record, offered)
-        return file_submission(
-            office, connection, actor, record, job, Reads(offered.dataset_id, offered.columns), input_sha256
-        )
+        return file_submission(office, connection, actor, record, job, Reads(offered.datasets), input_sha256)
 
 
 def file_submission(
@@ -88,7 +96,7 @@ def file_submission(
         purpose=record.grant.purpose,
         columns=reads.columns,
     )
-    submissions.add(connection, Filing(submission, reads.dataset_id, actor.name, needed, consent_id))
+    submissions.add(connection, Filing(submission, tuple(reads.datasets), actor.name, needed, consent_id))
     note_act(
         office,
         connection,
@@ -116,8 +124,13 @@ def note_refusal(office: Office, actor: Actor, under: str, refused: Refused) -> 
 
 
 def _highest_grade(connection: Connection, reads: Reads) -> int:
-    spec = datasets.DATASETS.get(connection, reads.dataset_id).spec
-    return max((column.grade for column in spec.columns if column.name in reads.columns), default=1)
+    grades = [
+        column.grade
+        for dataset_id, names in reads.datasets.items()
+        for column in datasets.DATASETS.get(connection, dataset_id).spec.columns
+        if column.name in names
+    ]
+    return max(grades, default=1)
 
 
 def _check_input(job: Job, content: bytes | None) -> str | None:

@@ -84,7 +84,7 @@ def _file(office: Office, actor: Actor, product_id: str, question: Question) -> 
         record = _callable_grant(office, connection, actor, product)
         purpose = record.grant.purpose
         consent_id = pseudonym and _covering_consent(office, connection, actor, product, pseudonym, purpose)
-        reads = Reads(product.job.dataset_id, (product.job.attribute,))
+        reads = Reads({product.job.dataset_id: (product.job.attribute,)})
         input_sha256 = digest(encode(question))
         submission = file_submission(
             office, connection, actor, record, product.job, reads, input_sha256, product.product_id, consent_id

@@ -115,7 +115,10 @@ def test_lists_show_what_was_filed(stranger: Stranger) -> None:
 def test_a_query_is_quoted_run_listed_and_fetched_again(stranger: Stranger) -> None:
     asked = (COUNT_SQL, "--grant", "grant-free", "--epsilon", "1", "--as", OPERATOR)
     offered = stranger.done("quote", *asked)
-    outcome = stranger.done("submit", "sql", *asked)
+    share = offered["shares"][0]
+    assert (share["budget"], share["asked"]) == ("grant", offered["quote"]["losses"][0]["pico_rho"])
+    chart, csv = stranger.folder / "pay.svg", stranger.folder / "pay.csv"
+    outcome = stranger.done("submit", *asked, "--chart", str(chart), "--csv", str(csv))
     assert outcome["receipt"]["losses"] == offered["quote"]["losses"]
     assert outcome["charge"]["unit_price_fen"] == 0
     _check_table(outcome["release"], offered)
@@ -127,6 +130,12 @@ def test_a_query_is_quoted_run_listed_and_fetched_again(stranger: Stranger) -> N
     assert again == outcome
     assert json.loads(out.read_bytes()) == outcome["release"]
     assert decode(out.read_bytes(), DPTable).keys == ("district",)
+    assert [len(row) for row in outcome["variances"]] == [2, 2]
+    assert csv.read_text(encoding="utf-8-sig").splitlines()[0] == "district,people,people_half_width,pay,pay_half_width"
+    drawn = chart.read_bytes()
+    stranger.done("release", "chart", number, "--out", str(chart), "--measure", "pay", "--as", OPERATOR)
+    assert b"people \xc2\xb7 district" in drawn
+    assert b"pay \xc2\xb7 district" in chart.read_bytes()
     assert [path.name for path in stranger.folder.iterdir() if path.name.startswith(".")] == []
 
 

@@ -12,7 +12,7 @@ from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Failed
 from enclave_runner.jail.launcher import MemoryFile, Zygote
 from enclave_runner.kinds.gate import MAX_CELLS, MAX_INTEGER, MAX_VECTORS
-from enclave_runner.kinds.tasks import Declined, Gating, IntakeAnswer, TaskAnswer, Vectors
+from enclave_runner.kinds.tasks import Declined, Finished, Gating, IntakeAnswer, KeyedVectors, TaskAnswer, Vectors
 from tests.support.hostile_program import bounded
 from tests.support.tally import TALLY
 
@@ -35,6 +35,14 @@ def rejection(**fields: object) -> bytes:
 
 def declined(rule: str = "sql.form", **facts: object) -> bytes:
     return json.dumps({"type": "declined", "rule": rule, "facts": facts}).encode()
+
+
+def keyed(**fields: object) -> bytes:
+    return json.dumps({"type": "keyed-vectors", "keys": [["a"]], "units": [1], "vectors": [[2]], **fields}).encode()
+
+
+def finished(**fields: object) -> bytes:
+    return json.dumps({"type": "finished", "rows": [0], "computed": [["1.5"]], **fields}).encode()
 
 
 HOSTILE = {
@@ -60,10 +68,18 @@ HOSTILE = {
     "fact-with-control": declined(what="a\x00b"), "probe-report": b'{"type":"probe-report","findings":[]}',
     "long-rule": declined("x" * 129), "rule-with-a-line-of-refusal": declined("sql.form\n"),
     "long-fact": declined(what="x" * 401), "many-facts": declined(**{f"f{number}": "x" for number in range(9)}),
+    "a-row-as-a-key": keyed(keys=[["x" * 201]]), "key-with-control": keyed(keys=[["a\x1b[2J"]]),
+    "key-twice": keyed(keys=[["a"], ["a"]], units=[1, 1], vectors=[[2, 2]]), "key-no-text": keyed(keys=[[1]]),
+    "more-units": keyed(units=[1, 2]), "negative-units": keyed(units=[-1]), "huge-units": keyed(units=[MAX_INTEGER]),
+    "longer-vector": keyed(vectors=[[2, 3]]), "keyed-float": keyed(vectors=[[2.5]]), "keyed-note": keyed(note="a row"),
+    "row-below-zero": finished(rows=[-1]), "row-beyond": finished(rows=[MAX_CELLS]), "computed-none": finished(rows=[]),
+    "long-computed": finished(computed=[["9" * 129]]), "computed-control": finished(computed=[["1\n"]]),
     "number-as-fact": declined(what=1), "lone-surrogate": b'{"type":"declined","rule":"a","facts":{"what":"\\ud800"}}',
 }  # fmt: skip
 HONEST_ANSWERS = {
     "vectors": Vectors(vectors=((1, -2, MAX_INTEGER - 1), ())),
+    "keyed": KeyedVectors(keys=(("男", ""),), units=(3,), vectors=((-1,), (MAX_INTEGER - 1,))),
+    "finished": Finished(rows=(1, 0), computed=((None,), ("-1.5e300",))),
     "counts": IntakeAnswer(accepted=1, rejected=0, rejections=(), entities=1),
     "declined": Declined(rule="sql.form", facts={"what": "名"}),
 }

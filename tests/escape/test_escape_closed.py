@@ -15,6 +15,7 @@ import pytest
 from enclave_runner.contract.errors import Failed
 from enclave_runner.jail import confine
 from enclave_runner.jail.launcher import MemoryFile, Zygote, seal_memory
+from enclave_runner.kinds.tasks import Extraction, Part
 from enclave_runner.supervisor.selftest import require_jail
 from tests.support import hostile_attempts, onnx_models
 from tests.support.enclave_home import PEOPLE
@@ -79,7 +80,7 @@ def test_the_libraries_say_nothing_home(tmp_path: Path) -> None:
     )
     assert _telemetry_left(tmp_path / "without", {})  # control: the variable is what keeps it from being made
     with Zygote() as zygote:
-        sockets = {os.readlink(path) for path in Path(f"/proc/{zygote.pid}/fd").iterdir()}  # noqa: PTH115
+        sockets = {os.readlink(path) for path in Path(f"/proc/{zygote.pid}/fd").iterdir()}
         assert len([name for name in sockets if name.startswith("socket:")]) == 1
         assert not Path(f"/proc/{zygote.pid}/root/.cache/Microsoft").exists()
 
@@ -135,7 +136,8 @@ def test_an_extract_holds_no_byte_of_another_column(ungranted: str) -> None:
     needle = f"canary-{ungranted}-".encode()
     others = tuple(item.name for item in PEOPLE.columns if item.name != ungranted)
     for columns, is_there in ((others, False), ((*others, ungranted), True)):
-        with extracted(PEOPLE, rows, columns, 1) as file:
+        order = Extraction(parts=(Part(spec=PEOPLE, rows=50, columns=columns),))
+        with extracted(order, rows) as file:
             assert (needle in os.pread(file, os.fstat(file).st_size, 0)) is is_there
     TALLY.count("DATA")
 

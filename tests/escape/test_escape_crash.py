@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -52,8 +53,8 @@ from tests.support.enclave_process import EnclaveProcess, ask
 ROUNDS = 16
 CALLERS = 3
 LONGEST_SECONDS = 3.0  # some answers have left by then, on schedule; some jobs are still running
-JOB = query(epsilon="0.05")
-COST = pico_rho_of(JOB.budget)
+COST = pico_rho_of(query(epsilon="0.05").budget)
+QUESTIONS = itertools.count(1000)  # no two alike: an equal one would be answered from the ledger
 
 
 class Caller(threading.Thread):
@@ -67,7 +68,8 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         while True:
-            ticket = make_ticket(self.bureau, JOB, self.grant, data_versions={"people": self.version})
+            job = query(f"SELECT COUNT(*) AS n FROM people WHERE age < {next(QUESTIONS)}", "0.05")
+            ticket = make_ticket(self.bureau, job, self.grant, data_versions={"people": self.version})
             self.ordered.append(ticket.ticket_id)
             try:
                 reply = ask(self.bureau.home.folder, RunJob(ticket=seal(ticket, TICKET_PURPOSE, self.bureau.control)))
@@ -216,4 +218,4 @@ def test_kill_9_during_imports_leaves_whole_versions_only(tmp_path: Path) -> Non
         assert item.rows == 9_000
         assert item.version.endswith(digest(rows.encode())[:12])
         assert int(item.version.split("-")[0].removeprefix("v")) >= reported
-    assert not [name for name in os.listdir(home / "raw") if name.startswith(".draft")]  # noqa: PTH208
+    assert not [name for name in os.listdir(home / "raw") if name.startswith(".draft")]

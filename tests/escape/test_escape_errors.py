@@ -9,7 +9,7 @@ import pytest
 
 from enclave_runner.contract.codec import encode
 from enclave_runner.contract.receipt import Outcome
-from enclave_runner.supervisor import execute
+from enclave_runner.supervisor import run_query
 from tests.support.enclave_home import PEOPLE, Site, changed, make_bureau, query, running_site
 from tests.support.hostile_sql import CANARY, PROVOCATIONS
 
@@ -21,11 +21,11 @@ CSV = "id,sex,age,income,city,joined,active\n" + "".join(
 TRACES = (CANARY, CANARY[1:], CANARY.lower(), "Zhang", "773.9")
 # Rendered SQL as it would be if the planner and the renderer were wrong; the last is what they write.
 FORGED = [
-    "SELECT CAST(city AS INTEGER) FROM extract",
-    "SELECT sum(CAST(city AS BIGINT)) FROM extract",
-    "SELECT error(city) FROM extract",
-    "SELECT sum(income * 9223372036854775807) FROM extract",
-    "SELECT city FROM extract",
+    "SELECT CAST(city AS INTEGER) FROM t0",
+    "SELECT sum(CAST(city AS BIGINT)) FROM t0",
+    "SELECT error(city) FROM t0",
+    "SELECT sum(income * 9223372036854775807) FROM t0",
+    "SELECT city FROM t0",
 ]
 
 
@@ -65,7 +65,7 @@ def test_a_provocation_in_an_operators_text_is_refused_and_tells_nothing(planted
 def test_wrong_sql_beside_the_data_fails_and_tells_nothing(
     planted: Site, forged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "render_table", lambda plan: forged)
+    monkeypatch.setattr(run_query, "render_sums", lambda plan, clip: forged)
     settled = planted.settle(query())
     assert planted.receipt(settled).outcome is Outcome.FAILED
     assert settled.release is None

@@ -6,7 +6,8 @@ import pytest
 
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Scope
-from enclave_runner.plan.bind import granted_column
+from enclave_runner.plan.nodes import Name
+from enclave_runner.plan.tables import Granted, granted_column
 from tests.support.articles import a_column, a_dataset, a_spec
 
 
@@ -24,10 +25,17 @@ def test_a_dataset_has_the_highest_grade_of_its_columns() -> None:
 def test_core_data_is_refused_even_when_granted() -> None:
     spec = a_spec(a_column("a", grade=4))
     with pytest.raises(Refused) as refused:
-        granted_column("a", 1, spec, Scope(dataset_id=spec.dataset_id, columns=("a",)))
+        granted_column(
+            Name(column="a", table=None, position=1), Granted(spec, Scope(dataset_id=spec.dataset_id, columns=("a",)))
+        )
     assert refused.value.rule == "dataset.core-grade"
 
 
 def test_data_below_core_is_allowed_when_granted() -> None:
     spec = a_spec(a_column("a", grade=3))
-    assert granted_column("a", 1, spec, Scope(dataset_id=spec.dataset_id, columns=("a",))).grade == 3
+    assert (
+        granted_column(
+            Name(column="a", table=None, position=1), Granted(spec, Scope(dataset_id=spec.dataset_id, columns=("a",)))
+        ).grade
+        == 3
+    )

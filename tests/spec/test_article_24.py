@@ -6,7 +6,8 @@ import pytest
 
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Scope
-from enclave_runner.plan.bind import granted_column
+from enclave_runner.plan.nodes import Name
+from enclave_runner.plan.tables import Granted, granted_column
 from tests.support.articles import a_column, a_spec
 
 BASIS = "《中华人民共和国反间谍法》相关规定"
@@ -21,11 +22,14 @@ def test_no_column_is_withheld_without_a_basis(basis: str) -> None:
 def test_a_withheld_column_refuses_a_grant_that_names_it_and_says_why() -> None:
     spec = a_spec(a_column("amount", withheld=BASIS))
     with pytest.raises(Refused) as refused:
-        granted_column("amount", 1, spec, Scope(dataset_id=spec.dataset_id, columns=("amount",)))
+        granted_column(
+            Name(column="amount", table=None, position=1),
+            Granted(spec, Scope(dataset_id=spec.dataset_id, columns=("amount",))),
+        )
     assert (refused.value.rule, refused.value.facts) == ("dataset.withheld", {"column": "amount", "basis": BASIS})
 
 
 def test_what_is_not_on_the_list_is_shared() -> None:
     spec = a_spec(a_column("amount"), a_column("secret", withheld=BASIS))
     scope = Scope(dataset_id=spec.dataset_id, columns=("amount", "secret"))
-    assert granted_column("amount", 1, spec, scope).name == "amount"
+    assert granted_column(Name(column="amount", table=None, position=1), Granted(spec, scope)).name == "amount"

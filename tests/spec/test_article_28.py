@@ -11,7 +11,8 @@ from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Grant, Mode, Scope
 from enclave_runner.contract.job import Job, ModelJob, Predicate, QueryJob, VerificationJob
 from enclave_runner.contract.privacy import RHO_UNIT, Budget, PrivacyLoss
-from enclave_runner.plan.bind import granted_column
+from enclave_runner.plan.nodes import Name
+from enclave_runner.plan.tables import Granted, granted_column
 from tests.support.articles import NOW, a_column, a_grant, a_spec, grant_fields
 
 ELEMENTS = {
@@ -62,7 +63,7 @@ def test_a_column_outside_the_grant_is_refused() -> None:
     scope = a_grant().scope(spec.dataset_id)
     assert scope is not None
     with pytest.raises(Refused) as refused:
-        granted_column("wage", 1, spec, scope)
+        granted_column(Name(column="wage", table=None, position=1), Granted(spec, scope))
     assert (refused.value.rule, refused.value.facts) == ("grant.column", {"column": "wage"})
 
 

@@ -12,8 +12,10 @@ import pytest
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Purpose, Scope
 from enclave_runner.contract.privacy import asked_budget
-from enclave_runner.plan.bind import BoundTable, bind_table
-from enclave_runner.plan.parse import parse_table
+from enclave_runner.plan.bind import bind_select
+from enclave_runner.plan.bound import BoundSelect
+from enclave_runner.plan.parse import parse_select
+from enclave_runner.plan.tables import Granted
 from sandbox.domain.metering import MeterEvent
 from tests.support.articles import NOW, a_column, a_scenario, a_spec, a_tariff
 
@@ -75,9 +77,10 @@ def test_only_a_released_use_costs(units: int, amount: int) -> None:
 NO_CONTRIBUTION_BOUND: dict[str, object] = {"rows_per_entity": None, "unique": False}
 
 
-def bind(sql: str, **spec: object) -> BoundTable:
+def bind(sql: str, **spec: object) -> BoundSelect:
     table = a_spec(a_column("amount", bounds=spec.pop("bounds", (0, 100))), **spec)
-    return bind_table(parse_table(sql), table, Scope(dataset_id="insurance", columns=("amount",)), 100)
+    granted = Granted(table, Scope(dataset_id="insurance", columns=("amount",)))
+    return bind_select(parse_select(sql), {"insurance": granted}, 1000, 2)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,11 @@ def bind(sql: str, **spec: object) -> BoundTable:
             {"rows_per_entity": None, "unique": False},
             "dataset.unit-bound-missing",
         ),
-        ("SELECT amount, COUNT(*) AS n FROM insurance GROUP BY amount", {}, "dataset.domain-missing"),
+        (
+            "SELECT amount, COUNT(*) AS n FROM insurance GROUP BY ROLLUP (amount)",
+            {"bounds": None},
+            "dataset.domain-missing",
+        ),
     ],
 )
 def test_a_missing_bound_refuses_and_never_means_no_noise(sql: str, spec: dict[str, object], rule: str) -> None:
@@ -99,8 +106,9 @@ def test_a_missing_bound_refuses_and_never_means_no_noise(sql: str, spec: dict[s
 
 
 def test_what_is_released_has_a_proven_sensitivity() -> None:
-    (item,) = bind("SELECT SUM(amount) AS s FROM insurance").aggregates
-    assert item.sensitivity == 100
+    sums = bind("SELECT SUM(amount) AS s FROM insurance").sums
+    assert sums is not None
+    assert sums.clipping.sensitivity(sums.clipping.limit) == 100
 
 
 @pytest.mark.parametrize("epsilon", ["0", "-1", "NaN", "Infinity", "1e9", "one"])

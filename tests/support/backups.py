@@ -17,7 +17,7 @@ from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.evidence import Exchange, RestoreReport, Seen, write_evidence
 from enclave_runner.contract.grant import Grant
 from enclave_runner.contract.privacy import PrivacyLoss
-from enclave_runner.contract.receipt import Outcome, Receipt
+from enclave_runner.contract.receipt import Outcome
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.signing import KeyFile, Signed, seal
 from enclave_runner.contract.ticket import PURPOSE, Ticket
@@ -27,11 +27,11 @@ from enclave_runner.supervisor.backup import back_up
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.holdings import HeldVersion, Holdings
 from enclave_runner.supervisor.home import EnclaveHome
-from enclave_runner.supervisor.ledger import Ledger, utc_now
+from enclave_runner.supervisor.ledger import Ledger, Maker, utc_now
 from enclave_runner.supervisor.limits import read_limits
 from enclave_runner.supervisor.restore import Proof, restore
 from tests.support.enclave_home import PEOPLE, Bureau, make_bureau, make_grant, make_ticket, query
-from tests.support.ledgers import receipt_maker
+from tests.support.ledgers import lost, receipt_maker
 from tests.support.receipts import altered
 
 BACKUP_KEY = BackupKey(X25519PrivateKey.generate())
@@ -53,21 +53,22 @@ class Custody:
         """Where the enclave is."""
         return self.bureau.home
 
-    def order(self, ledger: Ledger, ending: str, pico_rho: int = 0) -> Ticket:
-        """One job that ends as `released`, `failed` or `refused`, or is left `open`."""
+    def order(self, ledger: Ledger, ending: str, pico_rho: int = 0, returned: int = 0) -> Ticket:
+        """One job that ends as `released`, `failed` or `refused`, or is left `open`. A release may return some ρ."""
         grant = make_grant(budgets=(PrivacyLoss(entity_set="resident", pico_rho=10**15),))
         ticket = make_ticket(self.bureau, query(), grant, data_versions={"people": "v1"}, receipts_seen=self.note)
         signed = seal(ticket, PURPOSE, self.bureau.control)
         losses = (PrivacyLoss(entity_set="resident", pico_rho=pico_rho),) if pico_rho else ()
         settled: Settlement | None = None
         if ending == "refused":
-            make = receipt_for(ticket, grant, (), ending)
+            make = receipt_for(ticket, grant, ending)
             settled = ledger.refuse_ticket(ticket, signed, grant.grant_id, make, utc_now())
         else:
             ledger.open_ticket(ticket, signed, grant, losses, utc_now())
         if ending in ("released", "failed"):
             release = RELEASE if ending == "released" else None
-            settled = ledger.close_ticket(ticket.ticket_id, receipt_for(ticket, grant, losses, ending), release)
+            spent = (lost(pico_rho - returned),) if returned and release else None
+            settled = ledger.close_ticket(ticket.ticket_id, receipt_for(ticket, grant, ending), release, spent)
         self.tickets.append((ticket, signed, grant))
         self._keep(signed, settled)
         return ticket
@@ -98,12 +99,11 @@ def make_custody(folder: Path, **limits: str) -> Custody:
     return custody
 
 
-def receipt_for(ticket: Ticket, grant: Grant, losses: tuple[PrivacyLoss, ...], ending: str) -> Callable[[int], Receipt]:
+def receipt_for(ticket: Ticket, grant: Grant, ending: str) -> Maker:
     """A receipt of that ending, for whatever place in the log it gets."""
-    return lambda sequence: altered(  # type: ignore[return-value]
-        receipt_maker(ticket, grant)(sequence),
+    return lambda sequence, losses: altered(  # type: ignore[return-value]
+        receipt_maker(ticket, grant)(sequence, losses),
         outcome=Outcome(ending),
-        losses=losses,
         rule="grant.mode" if ending == "refused" else None,
         fault="fault-1" if ending == "failed" else None,
         release_sha256=digest(RELEASE) if ending == "released" else None,
@@ -115,7 +115,7 @@ def open_ledger(home: EnclaveHome) -> Iterator[Ledger]:
     """The ledger of a home, under its own key and limits."""
     limits = read_limits(PolicyPack(home.policies))
     with closing(Database(home.ledger)) as database:
-        yield Ledger(database, KeyFile.load(home.receipt_key), limits.lifetime)
+        yield Ledger(database, KeyFile.load(home.receipt_key), limits.caps)
 
 
 def archive_of(home: EnclaveHome, label: str = LABEL) -> bytes:

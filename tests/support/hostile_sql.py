@@ -1,6 +1,6 @@
 """SQL as an attack: what the engine's settings close, what only the gate over the parse tree closes, what tells values.
 
-The table is always `extract(v VARCHAR, n BIGINT)` with the planted value in both columns.
+The table is always `t0(v VARCHAR, n BIGINT)` with the planted value in both columns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enclave_runner.kinds.engine import engine, lock_job
 from enclave_runner.kinds.sql_gate import UnlistedSqlError, checked
 
 CANARY, NUMBER = "Canary-Zhang-7391", 739_155_021_843
-PLANT = f"CREATE TABLE extract AS SELECT '{CANARY}' AS v, CAST({NUMBER} AS BIGINT) AS n FROM range(3)"
+PLANT = f"CREATE TABLE t0 AS SELECT '{CANARY}' AS v, CAST({NUMBER} AS BIGINT) AS n FROM range(3)"
 # `{file}` can be read and `{made}` can be written by the process itself: what says no is the engine.
 CLOSED_BY_SETTINGS = {
     "read-text": "FROM read_text('{file}')", "read-blob": "FROM read_blob('{file}')",
@@ -22,12 +22,12 @@ CLOSED_BY_SETTINGS = {
     "sniff-csv": "FROM sniff_csv('{file}')", "glob": "FROM glob('{file}*')",
     "read-json": "FROM read_json_objects('{file}', format = 'unstructured', ignore_errors = true) LIMIT 0",
     "dots": "FROM read_text('/proc/../{file}')",
-    "copy-csv": "COPY extract TO '{made}.csv'", "copy-blob": "COPY (SELECT 'x'::BLOB) TO '{made}.wal' (FORMAT blob)",
-    "copy-parquet": "COPY extract TO '{made}.parquet' (FORMAT parquet)",
-    "copy-partitioned": "COPY extract TO '{made}.d' (FORMAT csv, PARTITION_BY v)",
-    "copy-in-cte": "WITH x AS (COPY extract TO '{made}.cte') SELECT 1", "export": "EXPORT DATABASE '{made}.export'",
+    "copy-csv": "COPY t0 TO '{made}.csv'", "copy-blob": "COPY (SELECT 'x'::BLOB) TO '{made}.wal' (FORMAT blob)",
+    "copy-parquet": "COPY t0 TO '{made}.parquet' (FORMAT parquet)",
+    "copy-partitioned": "COPY t0 TO '{made}.d' (FORMAT csv, PARTITION_BY v)",
+    "copy-in-cte": "WITH x AS (COPY t0 TO '{made}.cte') SELECT 1", "export": "EXPORT DATABASE '{made}.export'",
     "attach": "ATTACH '{made}.db' AS other", "attach-read-write": "ATTACH '{made}2.db' AS third (READ_WRITE)",
-    "copy-from": "COPY extract FROM '{file}' (FORMAT csv, ignore_errors true, strict_mode false)",
+    "copy-from": "COPY t0 FROM '{file}' (FORMAT csv, ignore_errors true, strict_mode false)",
     "set-memory": "SET memory_limit = '30GB'", "set-threads": "SET threads = 8",
     "set-temporary": "SET temp_directory = '{made}.spill'", "set-secret-folder": "SET secret_directory = '{made}.s'",
     "set-home": "SET home_directory = '/'", "set-search-files": "SET file_search_path = '/'",
@@ -43,29 +43,29 @@ CLOSED_BY_GATE = {
     "use": "USE memory", "search-path": "SET search_path = 'main'", "variable": "SET VARIABLE a = 1",
     "prepare": "PREPARE p AS SELECT 1", "temporary-table": "CREATE TEMP TABLE planted AS SELECT 1",
     "shadow": "CREATE TEMP VIEW shadow AS SELECT 1 AS v", "macro": "CREATE MACRO total(x) AS 0",
-    "dynamic": "FROM query('SELECT 1')", "dynamic-table": "FROM query_table('extract')",
+    "dynamic": "FROM query('SELECT 1')", "dynamic-table": "FROM query_table('t0')",
     "serialized": "FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
     "settings": "FROM duckdb_settings()", "databases": "FROM duckdb_databases()", "columns": "FROM duckdb_columns()",
-    "tables": "FROM duckdb_tables()", "statistics": "SELECT stats(v) FROM extract",
-    "storage": "FROM pragma_storage_info('extract')", "summarize": "SUMMARIZE extract",
-    "explain": "EXPLAIN SELECT sum(n) FROM extract", "explain-analyze": "EXPLAIN ANALYZE SELECT sum(n) FROM extract",
-    "describe": "DESCRIBE extract", "show": "SHOW TABLES", "checkpoint": "CHECKPOINT", "vacuum": "VACUUM",
-    "pivot": "PIVOT extract ON v USING sum(n)", "two-statements": "SELECT sum(n) FROM extract; SELECT 1",
-    "insert-in-cte": "WITH x AS (INSERT INTO extract VALUES ('a', 1) RETURNING n) SELECT sum(n) FROM x",
-    "update-in-cte": "WITH x AS (UPDATE extract SET n = 1 RETURNING n) SELECT sum(n) FROM x",
-    "delete-in-cte": "WITH x AS (DELETE FROM extract WHERE n = 1 RETURNING n) SELECT sum(n) FROM x",
+    "tables": "FROM duckdb_tables()", "statistics": "SELECT stats(v) FROM t0",
+    "storage": "FROM pragma_storage_info('t0')", "summarize": "SUMMARIZE t0",
+    "explain": "EXPLAIN SELECT sum(n) FROM t0", "explain-analyze": "EXPLAIN ANALYZE SELECT sum(n) FROM t0",
+    "describe": "DESCRIBE t0", "show": "SHOW TABLES", "checkpoint": "CHECKPOINT", "vacuum": "VACUUM",
+    "pivot": "PIVOT t0 ON v USING sum(n)", "two-statements": "SELECT sum(n) FROM t0; SELECT 1",
+    "insert-in-cte": "WITH x AS (INSERT INTO t0 VALUES ('a', 1) RETURNING n) SELECT sum(n) FROM x",
+    "update-in-cte": "WITH x AS (UPDATE t0 SET n = 1 RETURNING n) SELECT sum(n) FROM x",
+    "delete-in-cte": "WITH x AS (DELETE FROM t0 WHERE n = 1 RETURNING n) SELECT sum(n) FROM x",
     "recursive": "WITH RECURSIVE r AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT sum(i) FROM r",
     "get-variable": "SELECT getvariable('a')", "ask-setting": "SELECT current_setting('threads')",
     "sleep": "SELECT sleep_ms(1)", "range": "SELECT sum(range) FROM range(10)", "repeat": "SELECT repeat('x', 9)",
-    "pad": "SELECT lpad('x', 9, 'y')", "list": "SELECT list(v) FROM extract",
-    "join-texts": "SELECT string_agg(v) FROM extract",
-    "lambda": "SELECT list_transform([1], lambda x: x + 1)", "plain-rows": "SELECT * FROM extract",
-    "plain-min": "SELECT min(n) FROM extract", "any-value": "SELECT any_value(v) FROM extract",
-    "window": "SELECT sum(n) OVER () FROM extract", "sample": "SELECT sum(n) FROM extract USING SAMPLE 1 ROWS",
-    "sub-query": "SELECT (SELECT sum(n) FROM extract)", "qualified": "SELECT system.main.sum(n) FROM extract",
+    "pad": "SELECT lpad('x', 9, 'y')", "list": "SELECT list(v) FROM t0",
+    "join-texts": "SELECT string_agg(v) FROM t0",
+    "lambda": "SELECT list_transform([1], lambda x: x + 1)", "plain-rows": "SELECT * FROM t0",
+    "plain-min": "SELECT min(n) FROM t0", "any-value": "SELECT any_value(v) FROM t0",
+    "window": "SELECT sum(n) OVER () FROM t0", "sample": "SELECT sum(n) FROM t0 USING SAMPLE 1 ROWS",
+    "sub-query": "SELECT (SELECT sum(n) FROM t0)", "qualified": "SELECT system.main.sum(n) FROM t0",
     "other-table": "SELECT sum(oid) FROM pg_class", "catalog": "SELECT sum(table_oid) FROM duckdb_tables()",
-    "copy-statement": "COPY extract TO '/dev/null'", "distinct": "SELECT sum(DISTINCT n) FROM extract",
-    "filtered": "SELECT sum(n) FILTER (WHERE n > 0) FROM extract", "random": "SELECT sum(random()) FROM extract",
+    "copy-statement": "COPY t0 TO '/dev/null'", "distinct": "SELECT sum(DISTINCT n) FROM t0",
+    "filtered": "SELECT sum(n) FILTER (WHERE n > 0) FROM t0", "random": "SELECT sum(random()) FROM t0",
 }  # fmt: skip
 # Each of these prints a planted value, or a part of it, in DuckDB's own words.
 PROVOCATIONS = {
@@ -79,7 +79,7 @@ PROVOCATIONS = {
     "cast-unsigned": "CAST(-n AS UBIGINT)",
     "multiply": "n * 9223372036854775807", "add": "n + 9223372036854775807", "subtract": "-9223372036854775807 - n",
     "shift": "n << 60", "error": "error(v)",
-    "error-of-all": "error((SELECT string_agg(v) FROM extract))", "date-part": "date_part(v, DATE '2020-01-01')",
+    "error-of-all": "error((SELECT string_agg(v) FROM t0))", "date-part": "date_part(v, DATE '2020-01-01')",
     "date-trunc": "date_trunc(v, DATE '2020-01-01')", "parse-time": "strptime(v, '%Y')",
     "pattern": "regexp_matches('a', '(' || v)",
     "make-date": "make_date(n, 1, 1)", "json": "json_extract(v, '$.a')",

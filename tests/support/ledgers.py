@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,8 +19,9 @@ from enclave_runner.contract.receipt import Outcome, Receipt
 from enclave_runner.contract.signing import KeyFile, Signed, seal
 from enclave_runner.contract.ticket import PURPOSE, Charge, Ticket
 from enclave_runner.contract.wire import Settlement
+from enclave_runner.supervisor.caps import Caps, Losses
 from enclave_runner.supervisor.database import Database
-from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN, Ledger
+from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN, Ledger, Maker
 from tests.support.attestations import make_measurement
 from tests.support.enclave_home import make_grant, query
 
@@ -38,16 +39,30 @@ class Book:
     ledger: Ledger
     database: Database
 
-    def open(self, grant: Grant, pico_rho: int, ticket_id: str | None = None, entity_set: str = "resident") -> Ticket:
+    def open(
+        self,
+        grant: Grant,
+        pico_rho: int,
+        ticket_id: str | None = None,
+        entity_set: str = "resident",
+        atto_delta: int = 0,
+    ) -> Ticket:
         """Open a ticket that reserves one loss (none for 0)."""
         ticket = make_open_ticket(ticket_id)
-        losses = (PrivacyLoss(entity_set=entity_set, pico_rho=pico_rho),) if pico_rho else ()
+        losses = (lost(pico_rho, atto_delta, entity_set),) if pico_rho or atto_delta else ()
         self.ledger.open_ticket(ticket, seal(ticket, PURPOSE, CONTROL), grant, losses, NOW)
         return ticket
 
-    def close(self, ticket: Ticket, grant: Grant, release: bytes | None = b"{}") -> Settlement:
+    def close(
+        self,
+        ticket: Ticket,
+        grant: Grant,
+        release: bytes | None = b"{}",
+        spent: Losses | None = None,
+        answer_key: str | None = None,
+    ) -> Settlement:
         """Close it with a receipt."""
-        return self.ledger.close_ticket(ticket.ticket_id, receipt_maker(ticket, grant), release)
+        return self.ledger.close_ticket(ticket.ticket_id, receipt_maker(ticket, grant), release, spent, answer_key)
 
     def refuse(self, ticket: Ticket, grant: Grant) -> Settlement:
         """Use a ticket up without opening it."""
@@ -56,8 +71,17 @@ class Book:
 
     @property
     def spent(self) -> int:
-        """The odometer of residents, reservations included."""
-        return sum(item.spent + item.reserved for item in self.ledger.readings() if item.entity_set == "resident")
+        """ρ·10¹² on the odometer of residents, reservations included."""
+        return self.spent_of("resident").pico_rho
+
+    def spent_of(self, entity_set: str) -> PrivacyLoss:
+        """The odometer of that set, reservations included."""
+        found = [item for item in self.ledger.readings() if item.entity_set == entity_set]
+        return lost(
+            sum(item.spent + item.reserved for item in found),
+            sum(item.spent_delta + item.reserved_delta for item in found),
+            entity_set,
+        )
 
     def check_log(self) -> int:
         """The log recomputed from its receipts must be what the checkpoint signs; how many receipts it has."""
@@ -74,21 +98,27 @@ def check_log(ledger: Ledger, key: KeyFile) -> int:
 
 
 @contextmanager
-def open_book(folder: Path, lifetime: int = LIFETIME) -> Iterator[Book]:
-    """The ledger in that folder."""
+def open_book(
+    folder: Path, lifetime: int = LIFETIME, delta: int = 0, nested: dict[str, str] | None = None
+) -> Iterator[Book]:
+    """The ledger in that folder, with one lifetime for every entity set."""
+    caps = Caps(lambda entity_set: lost(lifetime, delta, entity_set), nested or {})
     database = Database(folder / "ledger.db")
     try:
-        yield Book(Ledger(database, KEY, lambda entity_set: lifetime), database)
+        yield Book(Ledger(database, KEY, caps), database)
     finally:
         database.close()
 
 
-def budgeted(pico_rho: int = LIFETIME, max_uses: int = 1000, grant_id: str | None = None) -> Grant:
+def lost(pico_rho: int, atto_delta: int = 0, entity_set: str = "resident") -> PrivacyLoss:
+    """A loss, of residents unless said otherwise."""
+    return PrivacyLoss(entity_set=entity_set, pico_rho=pico_rho, atto_delta=atto_delta)
+
+
+def budgeted(pico_rho: int = LIFETIME, max_uses: int = 1000, grant_id: str | None = None, atto_delta: int = 0) -> Grant:
     """A grant of that budget over residents."""
     name = grant_id or f"grant-{secrets.token_hex(6)}"
-    return make_grant(
-        grant_id=name, budgets=(PrivacyLoss(entity_set="resident", pico_rho=pico_rho),), max_uses=max_uses
-    )
+    return make_grant(grant_id=name, budgets=(lost(pico_rho, atto_delta),), max_uses=max_uses)
 
 
 def make_open_ticket(ticket_id: str | None = None) -> Ticket:
@@ -109,9 +139,9 @@ def make_open_ticket(ticket_id: str | None = None) -> Ticket:
     )
 
 
-def receipt_maker(ticket: Ticket, grant: Grant) -> Callable[[int], Receipt]:
-    """A receipt for whatever place in the log it gets."""
-    return lambda sequence: Receipt(
+def receipt_maker(ticket: Ticket, grant: Grant) -> Maker:
+    """A receipt for whatever place in the log and losses it gets."""
+    return lambda sequence, losses: Receipt(
         receipt_id=f"rcpt-{secrets.token_hex(12)}",
         sequence=sequence,
         ticket_id=ticket.ticket_id,
@@ -124,7 +154,7 @@ def receipt_maker(ticket: Ticket, grant: Grant) -> Callable[[int], Receipt]:
         rule=None,
         facts={},
         fault=None,
-        losses=(),
+        losses=losses,
         data_versions={},
         input_sha256=None,
         release_sha256=None,

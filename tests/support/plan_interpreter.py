@@ -1,176 +1,295 @@
-"""What a bound plan means, in plain Python integers: the second opinion on the SQL that is rendered from it.
+"""What a plan means, unit by unit, in plain Python integers: the second opinion on the SQL that is rendered from it.
 
-Also random databases and random SQL for it: adversarial on purpose, and shrinkable.
+Expressions are read from `SelectPlan` (what the operator asked), constants of the proof (clips, steps, multipliers)
+from `BoundSelect`. Everything is a sum over units of a function of one unit's rows, so that removing a unit is cheap.
 """
 
 from __future__ import annotations
 
-import operator
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
+from hashlib import md5
 from itertools import product
 
-from hypothesis import strategies as st
+from enclave_runner.contract.dataset import Column, ColumnType, DatasetSpec
+from enclave_runner.kinds.tasks import CellQuery
+from enclave_runner.plan.bound import WEIGHT_SCALE, BoundSelect, Clipping, NormKind
+from enclave_runner.plan.nodes import Aggregate, AggregateKind, Expression, Name, SelectPlan
+from tests.support.plan_expressions import Cell, Row, Value, clipped, column_cell, evaluate, holds, key_text
 
-from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
-from enclave_runner.contract.grant import Scope
-from enclave_runner.plan.bind import BoundAggregate, BoundFilter, BoundTable, bind_table
-from enclave_runner.plan.nodes import AggregateKind
-from enclave_runner.plan.parse import parse_table
-from tests.support.enclave_home import column
-
-Cell = str | int | bool | date | None
-Row = tuple[Cell, ...]
-COMPARE: dict[str, Callable[[object, object], bool]] = {
-    "=": operator.eq,
-    "<>": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
+WIDE = 1 << 62
+# What stands for a row that is not joined yet: a norm that is measured before does not depend on it.
+ANY: dict[ColumnType, Value] = {
+    ColumnType.TEXT: "",
+    ColumnType.INTEGER: 0,
+    ColumnType.DECIMAL: 0,
+    ColumnType.BOOLEAN: True,
+    ColumnType.DATE: date(1970, 1, 1),
 }
-
-
-def interpret(plan: BoundTable, spec: DatasetSpec, rows: Sequence[Row]) -> tuple[tuple[int, ...], ...]:
-    """The exact vectors of a plan, by definition."""
-    names = [item.name for item in spec.columns]
-    entity = names.index(spec.entity_column)
-    rows_of = Counter(row[entity] for row in rows)
-    groups = {key: [0] * len(plan.aggregates) for key in product(*(key.domain for key in plan.keys))}
-    for row in rows:
-        cells = dict(zip(names, row, strict=True))
-        key = tuple(_text(cells[item.column]) for item in plan.keys)
-        if key not in groups or not all(_keeps(item, cells[item.column]) for item in plan.filters):
-            continue
-        bound = plan.rows_per_entity
-        weight = 1 if spec.unique else min(plan.weight_scale, plan.weight_scale * bound // rows_of[row[entity]])
-        for at, item in enumerate(plan.aggregates):
-            groups[key][at] += _term(item, cells) * weight  # type: ignore[index]
-    return tuple(
-        tuple(cells[at] // item.coarsening for cells in groups.values()) for at, item in enumerate(plan.aggregates)
-    )
-
-
-def _text(cell: Cell) -> str | None:
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    return None if cell is None else str(cell)
-
-
-def _keeps(item: BoundFilter, cell: Cell) -> bool:
-    if cell is None:
-        return False
-    value: object = cell if item.type in (ColumnType.INTEGER, ColumnType.DECIMAL) else _text(cell)
-    if item.operator == "in":
-        return value in item.constants
-    return COMPARE[item.operator](value, item.constants[0])
-
-
-def _term(item: BoundAggregate, cells: dict[str, Cell]) -> int:
-    if item.column is None:
-        return 1
-    cell = cells[item.column]
-    if cell is None:
-        return 0
-    if item.kind is AggregateKind.COUNT:
-        return 1
-    assert isinstance(cell, int)
-    return max(item.low, min(item.high, cell))
+Database = Mapping[str, Sequence[Row]]
+Key = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
-class Case:
-    """A database, a query over it, and the proof that the query got."""
+class Clips:
+    """The clip of the joint vector and of every histogram."""
 
-    spec: DatasetSpec
-    rows: tuple[Row, ...]
-    sql: str
-    plan: BoundTable
+    sums: int
+    histograms: tuple[int, ...]
 
 
-KEYS = ("a", "it's", '"q"', "党", "none")
-ENTITIES = ("e0", "e1", "e2", "e3")
+@dataclass
+class Share:
+    """What one unit adds to each exact vector, sparsely: by statistic and key, key, value, or key and bin."""
+
+    sums: Counter[tuple[int, Key]] = field(default_factory=Counter)
+    units: list[Counter[Key]] = field(default_factory=list)
+    values: list[Counter[str]] = field(default_factory=list)
+    histograms: list[Counter[tuple[Key, int]]] = field(default_factory=list)
+    candidates: Counter[Key] = field(default_factory=Counter)
+    norms: dict[str, int] = field(default_factory=dict)
 
 
-@st.composite
-def specs(draw: st.DrawFn) -> DatasetSpec:
-    """Bounds of either sign, small and enormous caps (the latter coarsen), unique or not."""
-    low = draw(st.integers(-50, 20))
-    high = draw(st.integers(low, 50))
-    unique = draw(st.booleans())
-    enormous = draw(st.booleans())
-    wide = (-(10**15), 10**15) if enormous and draw(st.booleans()) else (low, high)
-    return DatasetSpec(
-        dataset_id="events",
-        columns=(
-            column("who", ColumnType.TEXT),
-            column("kind", ColumnType.TEXT, domain=KEYS, nullable=True),
-            column("flag", ColumnType.BOOLEAN, nullable=True),
-            column("level", ColumnType.INTEGER, domain=("-1", "0", "7"), bounds=(-1, 7), nullable=True),
-            column("amount", ColumnType.INTEGER, bounds=wide, nullable=True),
-            column("money", ColumnType.DECIMAL, scale=2, bounds=(low * 7, high * 7), nullable=True),
-            column("day", ColumnType.DATE, nullable=True),
-            column("note", ColumnType.TEXT, nullable=True),
-        ),
-        entity_set="resident",
-        entity_column="who",
-        key_kind=KeyKind.OPAQUE,
-        population_cap=2 * 10**9 if enormous else 1000,
-        unique=unique,
-        rows_per_entity=1 if unique else draw(st.sampled_from([1, 2, 3, 5, 5000])),
-    )
+@dataclass(frozen=True)
+class Environment:
+    """One joined row: a row of each table by number, where it has one."""
+
+    places: Places
+    rows: tuple[Row | None, ...]
+
+    def __call__(self, name: Name) -> Cell:
+        index, place, column = self.places.of(name)
+        row = self.rows[index]
+        return column_cell(column, ANY[column.type] if row is None else row[place])
+
+    def with_row(self, index: int, row: Row) -> Environment:
+        """The same with a row of one more table."""
+        return Environment(self.places, (*self.rows[:index], row, *self.rows[index + 1 :]))
 
 
-@st.composite
-def databases(draw: st.DrawFn, spec: DatasetSpec) -> tuple[Row, ...]:
-    """A few entities with none, one or many rows; values inside and far outside bounds and domains."""
-    rows: list[Row] = []
-    for entity in ENTITIES:
-        count = draw(st.sampled_from([0, 1, 1] if spec.unique else [0, 1, 2, 4, 9]))
-        rows += [(entity, *draw(cells())) for _ in range(count)]
-    return tuple(draw(st.permutations(rows)))
+class Places:
+    """Where the columns that a plan names lie."""
+
+    def __init__(self, plan: SelectPlan, specs: tuple[DatasetSpec, ...]) -> None:
+        self._plan, self._specs = plan, specs
+        self._known: dict[tuple[str | None, str], tuple[int, int, Column]] = {}
+
+    def of(self, name: Name) -> tuple[int, int, Column]:
+        """Table, place in its rows, and the column."""
+        found = self._known.get((name.table, name.column))
+        if found is None:
+            ((index, spec),) = (
+                (index, spec)
+                for index, (source, spec) in enumerate(zip(self._plan.sources, self._specs, strict=True))
+                if name.table in (None, source.alias) and spec.has_column(name.column)
+            )
+            place = [column.name for column in spec.columns].index(name.column)
+            found = self._known[name.table, name.column] = (index, place, spec.columns[place])
+        return found
 
 
-def cells() -> st.SearchStrategy[tuple[Cell, ...]]:
-    """The columns after the entity."""
-    numbers = st.one_of(
-        st.none(), st.integers(-60, 60), st.sampled_from([10**15, -(10**15), 2**63 - 1, -(2**63), 2**31])
-    )
-    return st.tuples(
-        st.sampled_from([*KEYS, "outside", None]),
-        st.sampled_from([True, False, None]),
-        st.sampled_from([-1, 0, 7, 3, None]),
-        numbers,
-        numbers,
-        st.sampled_from([date(2020, 2, 29), date(1999, 12, 31), date(2020, 3, 1), None]),
-        st.sampled_from(["x", "it's", "", None]),
-    )
+class Interpreter:
+    """One plan over one catalogue."""
+
+    def __init__(self, plan: SelectPlan, bound: BoundSelect, specs: Mapping[str, DatasetSpec]) -> None:
+        self.plan, self.bound = plan, bound
+        self.specs = tuple(specs[source.dataset_id] for source in plan.sources)
+        self._places = Places(plan, self.specs)
+        self._empty = Environment(self._places, (None,) * len(self.specs))
+
+    def shares(self, database: Database, clips: Clips) -> dict[object, Share]:
+        """What every unit of the root table adds."""
+        tables: list[dict[object, list[Row]]] = [defaultdict(list) for _ in self.specs]
+        for index, spec in enumerate(self.specs):
+            place = [column.name for column in spec.columns].index(spec.entity_column)
+            for row in database[spec.dataset_id]:
+                tables[index][None if spec.public else row[place]].append(row)
+        units = dict.fromkeys(tables[self.bound.root])
+        return {unit: self._share([table.get(None, table.get(unit, [])) for table in tables], clips) for unit in units}
+
+    def _share(self, tables: Sequence[Sequence[Row]], clips: Clips) -> Share:
+        """The function of one unit's rows (public rows beside them) whose sum over units is the exact answer."""
+        made = Share(
+            units=[Counter() for _ in self.bound.units],
+            values=[Counter() for _ in self.bound.values],
+            histograms=[Counter() for _ in self.bound.histograms],
+        )
+        if len(tables) == 1:  # the condition is the unit's own matter: rows that fail it are not even counted
+            root = [[row for row in tables[0] if holds(self.plan.condition, self._empty.with_row(0, row))]]
+            tables = root
+        norms = self._norms(tables)
+        if norms.get("measured", 0) >= WIDE or not tables[self.bound.root]:
+            return made
+        made.norms = norms
+        kept = [row for row in self._joined(tables) if holds(self.plan.condition, row)]
+        cells = [(row, self._key(row)) for row in kept]
+        self._add_sums(made, cells, norms, clips.sums)
+        self._add_distinct(made, cells)
+        self._add_histograms(made, cells, norms, clips.histograms)
+        return made
+
+    def _joined(self, tables: Sequence[Sequence[Row]]) -> Iterator[Environment]:
+        """Every combination of rows that meets all join conditions."""
+        pairs = [pair for join in self.plan.joins for pair in join.pairs]
+
+        def extend(row: Environment, index: int) -> Iterator[Environment]:
+            if index == len(tables):
+                yield row
+                return
+            for candidate in tables[index]:
+                longer = row.with_row(index, candidate)
+                ready = [pair for pair in pairs if max(self._places.of(name)[0] for name in pair) == index]
+                if all((a := longer(x).value) is not None and a == longer(y).value for x, y in ready):
+                    yield from extend(longer, index + 1)
+
+        return extend(self._empty, 0)
+
+    def _key(self, row: Environment) -> Key:
+        return tuple(key_text(evaluate(key.expression, row)) for key in self.plan.keys)
+
+    def _norms(self, tables: Sequence[Sequence[Row]]) -> dict[str, int]:
+        several = [
+            index for index, spec in enumerate(self.specs) if not spec.public and not spec.unique
+        ]  # at most the product of the unit's rows come out of the join
+        norms = {"rows": math.prod(len(tables[index]) for index in several)}
+        if self.bound.sums is not None and self.bound.sums.clipping.kind is NormKind.MEASURED:
+            root = self.bound.root
+            rows = (self._empty.with_row(root, row) for row in tables[root])
+            norms["measured"] = sum(self._row_norm(self._entries(row)) for row in rows)
+        return norms
+
+    def _row_norm(self, entries: Sequence[int]) -> int:
+        if self.bound.power == 1 or len(entries) == 1:
+            return sum(map(abs, entries))
+        squares = 0.0
+        for entry in entries:
+            squares = squares + float(abs(entry)) * float(abs(entry))
+        norm = math.ceil(math.sqrt(squares) * 1.000000000001)
+        assert norm * norm >= sum(entry * entry for entry in entries)
+        return norm
+
+    def _entries(self, row: Environment) -> list[int]:
+        """The row vector: every estimate says what its statistics are, and they must agree where two share one."""
+        sums = self.bound.sums
+        assert sums is not None
+        entries: dict[int, int] = {}
+
+        def put(at: int | None, value: int, scale: int) -> None:
+            if at is None or sums is None:
+                return
+            statistic = sums.statistics[at]
+            assert statistic.scale == scale, (statistic, scale)
+            assert abs(value * statistic.multiplier) <= statistic.magnitude, (value, statistic)
+            assert entries.setdefault(at, value * statistic.multiplier) == value * statistic.multiplier
+
+        for aggregate, estimate in zip(self.plan.aggregates, self.bound.estimates, strict=True):
+            if estimate.vector is not None:
+                continue
+            cell = self._argument(aggregate, row)
+            counted = cell is not None
+            put(estimate.count, int(counted), 0)
+            if estimate.total is not None and cell is not None:
+                value = clipped(cell)
+                assert value is not None
+                centre = sums.statistics[estimate.total].centre
+                put(estimate.total, value - centre, cell.scale)
+                put(estimate.square, (value - centre) ** 2, 2 * cell.scale)
+            elif estimate.total is not None:
+                put(estimate.total, 0, sums.statistics[estimate.total].scale)
+                put(estimate.square, 0, sums.statistics[estimate.square or 0].scale)
+        assert len(entries) == len(sums.statistics)
+        return [entries[at] for at in range(len(entries))]
+
+    def _argument(self, aggregate: Aggregate, row: Environment) -> Cell | None:
+        """The argument's value on a row that the aggregate counts, None on one that it does not."""
+        if not holds(aggregate.condition, row):
+            return None
+        if aggregate.argument is None:
+            return Cell(1)
+        cell = evaluate(aggregate.argument, row)
+        return None if cell.value is None else cell
+
+    def weight(self, clipping: Clipping, norms: Mapping[str, int], clip: int) -> int:
+        """floor(S · min(1, C / N)); 1 without a norm."""
+        if clipping.kind is NormKind.NONE:
+            return 1
+        norm = norms[clipping.kind.value]
+        return WEIGHT_SCALE if norm <= clip else clip * WEIGHT_SCALE // norm
+
+    def _add_sums(
+        self, made: Share, cells: Sequence[tuple[Environment, Key]], norms: Mapping[str, int], clip: int
+    ) -> None:
+        if self.bound.sums is None:
+            return
+        weight = self.weight(self.bound.sums.clipping, norms, clip)
+        for row, key in cells:
+            for at, entry in enumerate(self._entries(row)):
+                made.sums[at, key] += weight * entry
+
+    def _add_distinct(self, made: Share, cells: Sequence[tuple[Environment, Key]]) -> None:
+        opened = [at for at, axis in enumerate(self.bound.axes) if axis.is_open]
+        told = {key for _, key in cells if all(key[at] is not None for at in opened)}
+        made.candidates.update(_first(told, self.bound.open_groups))
+        by_vector = {
+            (estimate.unit == "values", estimate.vector): aggregate
+            for aggregate, estimate in zip(self.plan.aggregates, self.bound.estimates, strict=True)
+            if estimate.kind is AggregateKind.COUNT_DISTINCT
+        }
+        for index in range(len(self.bound.units)):
+            condition = by_vector[False, index].condition
+            made.units[index].update({key for row, key in cells if holds(condition, row)})
+        for index, values in enumerate(self.bound.values):
+            aggregate = by_vector[True, index]
+            argument: Expression | None = aggregate.argument
+            assert argument is not None
+            shown = {key_text(evaluate(argument, row)) for row, _ in cells if holds(aggregate.condition, row)} - {None}
+            made.values[index].update(str(value) for (value,) in _first({(value,) for value in shown}, values.limit))
+
+    def _add_histograms(
+        self,
+        made: Share,
+        cells: Sequence[tuple[Environment, Key]],
+        norms: Mapping[str, int],
+        clips: Sequence[int],
+    ) -> None:
+        for aggregate, estimate in zip(self.plan.aggregates, self.bound.estimates, strict=True):
+            if estimate.kind is not AggregateKind.QUANTILE or estimate.vector is None:
+                continue
+            histogram = self.bound.histograms[estimate.vector]
+            found: Counter[tuple[Key, int]] = Counter()
+            for row, key in cells:
+                cell = self._argument(aggregate, row)
+                if cell is None:
+                    continue
+                value = clipped(cell)
+                assert value is not None and value >= histogram.low and cell.scale == histogram.scale
+                found[key, (value - histogram.low) // histogram.step] += self.weight(
+                    histogram.clipping, norms, clips[estimate.vector]
+                )
+            made.histograms[estimate.vector] = found
 
 
-CONDITIONS = (
-    "amount > 0", "amount <= -3", "amount <> 5", "amount IN (1, 2, -7)", "money >= 1.25", "money < -0.5", "flag = true",
-    "flag <> false", "kind = 'it''s'", "kind IN ('a', '\"q\"')", "day >= DATE '2020-02-29'", "day <> '1999-12-31'",
-    "note = 'it''s'", "note <> ''", "3 < amount", "amount BETWEEN -10 AND 10", "level IN (-1, 7)",
-)  # fmt: skip
-OUTPUTS = ("COUNT(*)", "COUNT(amount)", "COUNT(note)", "SUM(amount)", "SUM(money)", "SUM(level)")
+def _first(keys: set[Key], limit: int) -> list[Key]:
+    """As many keys as one unit may count in, by the digest that fixes their order; nulls last, as in the engine."""
+
+    def order(key: Key) -> tuple[str, list[tuple[bool, bytes]]]:
+        digest = md5("yunei".join(part for part in key if part is not None).encode(), usedforsecurity=False)
+        return digest.hexdigest(), [(part is None, (part or "").encode()) for part in key]
+
+    return sorted(keys, key=order)[:limit]
 
 
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """A random plan over a random database."""
-    spec = draw(specs())
-    keys = draw(st.lists(st.sampled_from(["kind", "flag", "level"]), unique=True, max_size=2))
-    outputs = draw(st.lists(st.sampled_from(OUTPUTS), unique=True, min_size=1, max_size=3))
-    conditions = draw(st.lists(st.sampled_from(CONDITIONS), max_size=2))
-    sql = f"SELECT {', '.join([*keys, *outputs])} FROM events"
-    sql += f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    sql += f" GROUP BY {', '.join(keys)}" if keys else ""
-    return Case(spec, draw(databases(spec)), sql, bound(sql, spec))
+def dense(cells: Counter[Key], axes: Sequence[Sequence[str]]) -> list[int]:
+    """The vector over all public keys in order; other keys are left out."""
+    return [cells[key] for key in product(*axes)]
 
 
-def bound(sql: str, spec: DatasetSpec) -> BoundTable:
-    """The plan of a query over a dataset of which every column is granted."""
-    scope = Scope(dataset_id=spec.dataset_id, columns=tuple(item.name for item in spec.columns))
-    return bind_table(parse_table(sql), spec, scope, 10_000)
+def sized(cells: Counter[tuple[Key, int]], query: CellQuery) -> list[int]:
+    """The vector over all public keys and bins."""
+    *axes, bins = query.axes
+    assert isinstance(bins, int)
+    keys = product(*(axis for axis in axes if not isinstance(axis, int)))
+    return [cells[key, at] for key in keys for at in range(bins)]

@@ -40,7 +40,11 @@ MEASUREMENT = make_measurement()
 
 
 class SimulatedEnclave:
-    """An `EnclaveDoor`. `refuse_next` and `fail_next` make the next job end that way, with a receipt."""
+    """An `EnclaveDoor`. `refuse_next` and `fail_next` make the next job end that way, with a receipt.
+
+    With `repeats` it answers the same question of the same grant again from what it answered before; the next release
+    claims to repeat the receipt `claim_repeat`, whatever that is.
+    """
 
     def __init__(self, folder: Path, trust: Trust, policy_sha256: str, clock: Callable[[], datetime]) -> None:
         self.key = KeyFile.create(folder / "receipt.key")
@@ -48,6 +52,8 @@ class SimulatedEnclave:
         self.lifetime = 10**12
         self.refuse_next: Refused | None = None
         self.fail_next = False
+        self.repeats = False
+        self.claim_repeat: str | None = None
         self.questions: list[Question] = []
         self._secret = secrets.token_bytes(32)
         self._lock = threading.RLock()
@@ -58,6 +64,7 @@ class SimulatedEnclave:
         self._settled: dict[str, wire.Settlement] = {}
         self._losses: list[tuple[str, PrivacyLoss]] = []
         self._uses: list[str] = []
+        self._answers: dict[tuple[str, bytes], wire.Settlement] = {}
 
     def call(self, request: wire.Request, descriptor: int | None = None) -> wire.Reply:
         """Answer one request, one at a time."""
@@ -138,7 +145,7 @@ class SimulatedEnclave:
         grant = unseal(ask.grant, GRANT_PURPOSE, self.trust.officers, Grant)
         dataset_id, columns, losses = self._plan(grant, ask.job)
         measure = Measure(name="people", unit="rows", half_width="3")
-        return wire.Quote(dataset_id=dataset_id, columns=columns, losses=losses, cells=1, measures=(measure,))
+        return wire.Quote(datasets={dataset_id: columns}, losses=losses, cells=1, measures=(measure,))
 
     def _plan(self, grant: Grant, job: Job) -> tuple[str, tuple[str, ...], tuple[PrivacyLoss, ...]]:
         if isinstance(job, VerificationJob):
@@ -165,16 +172,26 @@ class SimulatedEnclave:
         if ticket.ticket_id in self._settled:
             raise Refused("ticket.replayed")
         losses: tuple[PrivacyLoss, ...] = ()
+        question = grant.grant_id, encode((ticket.job, ticket.data_versions))
+        first = self._answers.get(question) if self.repeats else None
         try:
             content = self._admit(ticket, grant, descriptor)
             _, _, losses = self._plan(grant, ticket.job)
+            losses = losses if first is None else ()
             self._reserve(grant, losses)
         except Refused as refused:
             return self._settle(ticket, grant, (), refused)
         if self.fail_next:
             self.fail_next = False
             return self._settle(ticket, grant, losses, None)
-        return self._settle(ticket, grant, losses, self._release(ticket, losses, content))
+        if first is not None and first.receipt is not None:
+            repeated = decode(first.receipt.payload, Receipt).receipt_id
+            return self._settle(ticket, grant, losses, first.release, repeated)
+        release, claimed = self._release(ticket, losses, content), self.claim_repeat
+        self.claim_repeat = None
+        settled = self._settle(ticket, grant, () if claimed else losses, release, claimed)
+        self._answers.setdefault(question, settled)
+        return settled
 
     def _admit(self, ticket: Ticket, grant: Grant, descriptor: int | None) -> bytes | None:
         now, refused = self.clock(), self.refuse_next
@@ -206,10 +223,10 @@ class SimulatedEnclave:
         for loss in losses:
             granted = grant.budget(loss.entity_set) - self.spent(loss.entity_set, grant.grant_id)
             if loss.pico_rho > granted:
-                raise Refused("grant.budget", entity_set=loss.entity_set, asked=loss.pico_rho, left=granted)
+                raise Refused("grant.budget", entity_set=loss.entity_set, what="ρ", asked=loss.pico_rho, left=granted)
             left = self.lifetime - self.spent(loss.entity_set)
             if loss.pico_rho > left:
-                raise Refused("odometer.spent", entity_set=loss.entity_set, asked=loss.pico_rho, left=left)
+                raise Refused("odometer.spent", entity_set=loss.entity_set, what="ρ", asked=loss.pico_rho, left=left)
         self._uses.append(grant.grant_id)
         self._losses += [(grant.grant_id, loss) for loss in losses]
 
@@ -233,6 +250,7 @@ class SimulatedEnclave:
                 keys=(),
                 measures=(Measure(name="people", unit="rows", half_width="3"),),
                 rows=(("42",),),
+                half_widths=(("3",),),
                 loss=losses[0],
                 epsilon=ticket.job.budget.epsilon,
                 delta=ticket.job.budget.delta,
@@ -240,7 +258,12 @@ class SimulatedEnclave:
         )
 
     def _settle(
-        self, ticket: Ticket, grant: Grant, losses: tuple[PrivacyLoss, ...], result: bytes | Refused | None
+        self,
+        ticket: Ticket,
+        grant: Grant,
+        losses: tuple[PrivacyLoss, ...],
+        result: bytes | Refused | None,
+        repeats: str | None = None,
     ) -> wire.Settlement:
         refused = result if isinstance(result, Refused) else None
         release = result if isinstance(result, bytes) else None
@@ -268,6 +291,7 @@ class SimulatedEnclave:
             audit_size=ticket.audit_size,
             audit_root=ticket.audit_root,
             finished_at=self.clock(),
+            repeats=repeats,
         )
         signed = seal(receipt, RECEIPT_PURPOSE, self.key)
         self._log.append(signed)

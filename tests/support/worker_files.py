@@ -20,14 +20,12 @@ import pyarrow.parquet as pq
 from enclave_runner.contract.dataset import Column, ColumnType, DatasetSpec
 from enclave_runner.contract.wire import FileFormat
 from enclave_runner.jail.launcher import MemoryFile
-from enclave_runner.kinds import aggregate, extract, intake, unpack
+from enclave_runner.kinds import extract, intake, unpack
 from enclave_runner.kinds.engine import GRANTED, STORED
 from enclave_runner.kinds.frames import DUPLICATES, HEADER
 from enclave_runner.kinds.rehearsal import SQL_TYPES
 from enclave_runner.kinds.source import GZIP_MAGIC
-from enclave_runner.kinds.tasks import Aggregation, Declined, Extraction, Intake, IntakeAnswer, Unpacking
-from enclave_runner.plan.bind import BoundTable
-from enclave_runner.plan.render import render_table
+from enclave_runner.kinds.tasks import Declined, Extraction, Intake, IntakeAnswer, Unpacking
 
 ARROW_TYPES = {
     ColumnType.TEXT: pa.string(),
@@ -134,11 +132,11 @@ def rows_of_columns(columns: list[bytes], answer: IntakeAnswer | Declined) -> li
     return list(zip(*(table.column(0).to_pylist() for table in tables), strict=True))
 
 
-def read_extract(descriptor: int) -> list[tuple[object, ...]]:
-    """All rows of an extract."""
+def read_extract(descriptor: int, table: str = "stored0") -> list[tuple[object, ...]]:
+    """All rows of one table of an extract."""
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '/proc/self/fd/{descriptor}' AS {GRANTED} (READ_ONLY)")
-        return connection.execute(f"FROM {STORED}").fetchall()
+        return connection.execute(f"FROM {GRANTED}.main.{table}").fetchall()
 
 
 def parquet_of(select: str) -> bytes:
@@ -156,11 +154,11 @@ def stored(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[int]:
         with duckdb.connect() as connection:
             types = ", ".join(f'"{column.name}" {SQL_TYPES[column.type]}' for column in columns)
             connection.execute(f"ATTACH '{path}' AS {GRANTED}")
-            connection.execute(f"CREATE TABLE {STORED} ({types})")
+            connection.execute(f"CREATE TABLE {STORED}0 ({types})")
             if rows:
                 lists = ", ".join(f"unnest(CAST(? AS {SQL_TYPES[column.type]}[]))" for column in columns)
                 connection.execute(
-                    f"INSERT INTO {STORED} SELECT {lists}", [list(item) for item in zip(*rows, strict=True)]
+                    f"INSERT INTO {STORED}0 SELECT {lists}", [list(item) for item in zip(*rows, strict=True)]
                 )
             connection.execute(f"DETACH {GRANTED}")
         with path.open("rb") as file:
@@ -184,20 +182,13 @@ def column_files(spec: DatasetSpec, rows: Sequence[Row], names: Sequence[str]) -
 
 
 @contextmanager
-def extracted(
-    spec: DatasetSpec, rows: Sequence[Row], columns: tuple[str, ...], weight_scale: int, subject: str | None = None
-) -> Iterator[int]:
-    """The extract of a stored table."""
-    order = Extraction(
-        spec=spec,
-        rows=len(rows),
-        columns=columns,
-        weight_scale=weight_scale,
-        weighted=subject is None,
-        subject=subject,
-    )
-    with column_files(spec, rows, order.needed) as files, build(order, files) as target:
-        yield target
+def extracted(order: Extraction, *tables: Sequence[Row]) -> Iterator[int]:
+    """The extract that an order makes of stored tables, one for each of its parts."""
+    with ExitStack() as held:
+        files = []
+        for part, rows in zip(order.parts, tables, strict=True):
+            files += held.enter_context(column_files(part.spec, rows, order.needed(part)))
+        yield held.enter_context(build(order, files))
 
 
 @contextmanager
@@ -207,14 +198,3 @@ def build(order: Extraction, files: list[int]) -> Iterator[int]:
         with patch.object(extract, "BUILT_AT", f"{folder}/extract.db"):
             extract.run(order, [*files, target])
         yield target
-
-
-def exact_vectors(plan: BoundTable, spec: DatasetSpec, rows: Sequence[Row]) -> tuple[tuple[int, ...], ...]:
-    """The exact answer of a plan over a stored table, as a worker computes it."""
-    with extracted(spec, rows, plan.columns, plan.weight_scale) as file:
-        task = Aggregation(
-            sql=render_table(plan),
-            domains=tuple(key.domain for key in plan.keys),
-            coarsenings=tuple(item.coarsening for item in plan.aggregates),
-        )
-        return aggregate.run(task, [file]).vectors

@@ -19,8 +19,10 @@ from enclave_runner.kinds.tasks import (
     Declined,
     Done,
     Finding,
+    Finished,
     Gating,
     IntakeAnswer,
+    KeyedVectors,
     LookupAnswer,
     Outcome,
     ProbeReport,
@@ -29,6 +31,7 @@ from enclave_runner.kinds.tasks import (
 )
 from enclave_runner.kinds.work import work
 
+MANY = 1 << 17
 REJECTION = Rejection(row=1, column="age", rule="row.type")
 
 
@@ -38,10 +41,19 @@ def said_again(answer: bytes) -> TaskAnswer:
         return gate.run([file.descriptor])
 
 
+def keyed(**fields: object) -> KeyedVectors:
+    given = {"keys": (("a", "b"), ("a", "")), "units": (3, 0), "vectors": ((1, -2), (0, (1 << 62) - 1))}
+    return KeyedVectors(**{**given, **fields})  # type: ignore[arg-type]
+
+
 HONEST: tuple[TaskAnswer, ...] = (
     Done(),
     Vectors(vectors=((0, -1, (1 << 62) - 1), ())),
     LookupAnswer(answer=Answer.NO_RECORD),
+    keyed(),
+    KeyedVectors(keys=(), units=(), vectors=((), ())),
+    Finished(rows=(2, 0, 2), computed=(("1", None), ("", "x"), ("NaN", "y"))),
+    Finished(rows=(), computed=()),
     IntakeAnswer(accepted=3, rejected=1, rejections=(REJECTION,), entities=2),
     Declined(rule="import.header", facts={"column": "#3"}),
 )
@@ -64,6 +76,27 @@ def test_the_gate_is_a_task_like_any_other() -> None:
         Vectors(vectors=((-(1 << 62),),)),
         Vectors(vectors=((0,),) * (gate.MAX_VECTORS + 1)),
         Vectors(vectors=((0,) * (gate.MAX_CELLS + 1),)),
+        keyed(units=(3,)),
+        keyed(units=(3, -1)),
+        keyed(units=(3, 1 << 62)),
+        keyed(vectors=((1, 2), (1,))),
+        keyed(vectors=((1, 2), (1, 2, 3))),
+        keyed(vectors=((1, 1 << 62),)),
+        keyed(vectors=((1, -(1 << 62)),)),
+        keyed(vectors=((1, 2),) * (gate.MAX_VECTORS + 1)),
+        keyed(keys=(("a", "b"), ("a", "b"))),
+        keyed(keys=(("a", "b"), ("a", "x" * 201))),
+        keyed(keys=(("a", "b"), ("a", "\n"))),
+        keyed(keys=(("a", "b"), ("a", "\x1b[2J"))),
+        keyed(keys=(("a",), ("a", "b"))),
+        KeyedVectors(keys=tuple((str(n),) for n in range(MANY)), units=(0,) * MANY, vectors=((0,) * MANY,) * 8),
+        Finished(rows=(0,), computed=()),
+        Finished(rows=(-1,), computed=((),)),
+        Finished(rows=(gate.MAX_CELLS,), computed=((),)),
+        Finished(rows=(0,) * (gate.MAX_CELLS + 1), computed=((),) * (gate.MAX_CELLS + 1)),
+        Finished(rows=(0,), computed=(("x" * 129,),)),
+        Finished(rows=(0,), computed=(("a\nb",),)),
+        Finished(rows=(0, 1), computed=(("1",), ("1", "2"))),
         IntakeAnswer(accepted=-1, rejected=0, rejections=(), entities=0),
         IntakeAnswer(accepted=0, rejected=0, rejections=(), entities=1 << 62),
         IntakeAnswer(accepted=0, rejected=2000, rejections=(REJECTION,) * 1001, entities=0),

@@ -10,7 +10,7 @@ from enclave_runner.contract.dataset import ColumnType
 from enclave_runner.contract.job import Answer, Predicate
 from enclave_runner.kinds import lookup
 from enclave_runner.kinds.tasks import Lookup
-from enclave_runner.plan.bind import typed_constant
+from enclave_runner.plan.claim import typed_claim
 from tests.support.enclave_home import column
 from tests.support.worker_files import stored
 
@@ -24,7 +24,7 @@ COLUMNS = {
 
 
 def ask(kind: str, cells: list[object], predicate: Predicate, claim: str | None = None) -> Answer:
-    typed = typed_constant(claim, COLUMNS[kind]) if claim is not None else None
+    typed = typed_claim(claim, COLUMNS[kind]) if claim is not None else None
     with stored([COLUMNS[kind]], [(cell,) for cell in cells]) as file:
         return lookup.run(Lookup(attribute="x", predicate=predicate, claim=typed), [file]).answer
 

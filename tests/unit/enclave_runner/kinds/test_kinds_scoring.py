@@ -31,7 +31,7 @@ def histogram(
     columns = [column(name, kind, scale=scale), column("weight", ColumnType.INTEGER)]
     rows = list(zip(cells, weights or [1] * len(cells), strict=True))
     task = Scoring(
-        sql=f'SELECT "{name}", "weight" FROM extract', features=features, output="score", low=low, high=high, bins=bins
+        sql=f'SELECT "{name}", "weight" FROM t0', features=features, output="score", low=low, high=high, bins=bins
     )
     with stored(columns, rows) as file, rewound(model) as model_file:
         (vector,) = on_a_thread(lambda: scoring.run(task, [file, model_file])).vectors
@@ -39,7 +39,7 @@ def histogram(
 
 
 def tried(model: bytes, features: tuple[Feature, ...] = VALUE, output: str = "score") -> Vectors | Declined:
-    rehearsal = Rehearsal(sql="SELECT 1 FROM extract", columns=tuple((name, kind) for name, kind, _ in features))
+    rehearsal = Rehearsal(sql=("SELECT 1 FROM t0",), tables=(tuple((name, kind) for name, kind, _ in features),))
     trial = Trial(rehearsal=rehearsal, features=features, output=output)
     with rewound(model) as file:
         return on_a_thread(lambda: scoring.try_model(trial, [file]))
@@ -112,7 +112,8 @@ def test_cells_reach_the_model_in_their_unit() -> None:
 def test_inputs_may_be_named_as_the_columns() -> None:
     features = (("age", ColumnType.INTEGER, 0), ("active", ColumnType.TEXT, 0))
     assert tried(onnx_models.by_name(), features) == Vectors(vectors=())
-    task = Scoring(sql='SELECT "age", "active", 1 FROM extract', features=features, output="score", low=0, high=10_000, bins=10)  # fmt: skip  # noqa: E501
+    sql = 'SELECT "age", "active", 1 FROM t0'
+    task = Scoring(sql=sql, features=features, output="score", low=0, high=10_000, bins=10)
     columns = [column("age", ColumnType.INTEGER), column("active", ColumnType.TEXT)]
     rows = [(3, "yes"), (5, "no"), (None, "yes"), (7, None)]
     with stored(columns, rows) as file, rewound(onnx_models.by_name()) as model:

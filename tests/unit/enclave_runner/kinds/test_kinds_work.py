@@ -16,18 +16,25 @@ from enclave_runner.contract.wire import FileFormat
 from enclave_runner.kinds import engine, extract
 from enclave_runner.kinds.tasks import (
     Aggregation,
+    CellQuery,
     Declined,
+    Discovery,
     Done,
     Extraction,
+    Finished,
+    Finishing,
     Gating,
     Intake,
     IntakeAnswer,
+    KeyedVectors,
     Lookup,
     LookupAnswer,
     ParsedTable,
     Parsing,
+    Part,
     Rehearsal,
     Scoring,
+    Spread,
     Task,
     TaskAnswer,
     Trial,
@@ -42,12 +49,23 @@ from tests.support.worker_files import column_files, empty_file, on_a_thread, pa
 AGE = (("age", ColumnType.INTEGER),)
 FEATURES = (("age", ColumnType.INTEGER, 0),)
 MODEL = onnx_models.identity()
-SCORED = 'SELECT "age", "_weight" FROM extract'
+SCORED = 'SELECT "age", CAST(1 AS BIGINT) FROM t0'
 ONLY_AGE = changed(
     PEOPLE,
     columns=tuple(item for item in PEOPLE.columns if item.name == "age"),
     entity_column="row_id",
     key_kind=KeyKind.ROW,
+)
+
+
+OPEN_KEYS = Discovery(
+    tables=1,
+    depth=1,
+    most=10,
+    candidates="SELECT CAST(age AS VARCHAR), count(*) FROM t0 GROUP BY CAST(age AS VARCHAR)",
+)
+SORTED = Finishing(
+    sql="SELECT i FROM noisy ORDER BY a0 DESC", depth=1, width=1, keys=(("a",), ("b",)), values=(("1",), ("2",))
 )
 
 
@@ -60,7 +78,11 @@ def test_reading_kinds_reach_their_modules() -> None:
     with rewound(encode(Done())) as said:
         assert answer_of(Gating(), [said]) == Done()
     assert isinstance(answer_of(Parsing(sql="SELECT COUNT(*) AS n FROM people", features=False), []), ParsedTable)
-    assert answer_of(Rehearsal(sql="SELECT sum(age) FROM extract", columns=AGE), []) == Done()
+    assert answer_of(Rehearsal(sql=("SELECT sum(age) FROM t0",), tables=(AGE,)), []) == Done()
+
+
+def test_noisy_columns_reach_their_module() -> None:
+    assert answer_of(SORTED, []) == Finished(rows=(1, 0), computed=((), ()))
 
 
 def test_an_import_through_the_table() -> None:
@@ -80,14 +102,20 @@ def test_an_import_through_the_table() -> None:
 def test_jobs_over_an_extract_through_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(extract, "BUILT_AT", str(tmp_path / "built"))
     rows = [(20 + number % 3,) for number in range(200)]
-    order = Extraction(spec=ONLY_AGE, rows=200, columns=("age",), weight_scale=1, weighted=True)
-    with column_files(ONLY_AGE, rows, order.needed) as files, empty_file() as target, rewound(MODEL) as model:
+    part = Part(spec=ONLY_AGE, rows=200, columns=("age",), counted=True)
+    order = Extraction(parts=(part,), spread=True)
+    with column_files(ONLY_AGE, rows, order.needed(part)) as files, empty_file() as target, rewound(MODEL) as model:
         assert answer_of(order, [*files, target]) == Done()
-        counted = Aggregation(sql="SELECT sum(CAST(1 AS BIGINT)) FROM extract", domains=(), coarsenings=(1,))
-        assert answer_of(counted, [target]) == Vectors(vectors=((200,),))
+        counted = CellQuery(sql="SELECT count(*) FROM t0", axes=(), width=1)
+        aggregation = Aggregation(tables=1, queries=(counted,), coarsenings=(1,))
+        assert answer_of(aggregation, [target]) == Vectors(vectors=((200,),))
+        assert answer_of(Spread(norm="rows", edges=(1, 2)), [target]) == Vectors(vectors=((200, 0),))
+        found = answer_of(OPEN_KEYS, [target])
+        assert isinstance(found, KeyedVectors)
+        assert found.keys == (("20",), ("21",), ("22",))
         asked = Lookup(attribute="age", predicate=Predicate.EQUALS, claim=20)
         assert answer_of(asked, [target]) == LookupAnswer(answer=Answer.YES)
-        rehearsal = Rehearsal(sql=SCORED, columns=AGE)
+        rehearsal = Rehearsal(sql=(SCORED,), tables=(AGE,))
         good = Trial(rehearsal=rehearsal, features=FEATURES, output="score")
         assert answer_of(good, [model]) == Vectors(vectors=())
         assert isinstance(answer_of(Trial(rehearsal=rehearsal, features=FEATURES, output="no"), [model]), Declined)
@@ -102,7 +130,7 @@ def test_an_engine_that_was_made_ready_serves_the_next_task_and_no_other() -> No
     ready()
     ready()
     for _ in range(2):
-        assert answer_of(Rehearsal(sql="SELECT sum(CAST(1 AS BIGINT)) FROM extract", columns=AGE), []) == Done()
+        assert answer_of(Rehearsal(sql=("SELECT sum(CAST(1 AS BIGINT)) FROM t0",), tables=(AGE,)), []) == Done()
     assert not engine._ready
 
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.receipt import Outcome
-from enclave_runner.plan.bind import BoundTable
+from enclave_runner.plan.bound import BoundSelect
 from enclave_runner.rawdata.store import RawStore
-from enclave_runner.supervisor import prepare
+from enclave_runner.supervisor import plan_query
 from tests.support.enclave_home import PEOPLE, PEOPLE_CSV, Site, make_bureau, query, running_site, with_enclave
 
 
@@ -26,10 +26,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_what_the_engine_cannot_run_is_told_before_anything_is_spent(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def renamed(plan: BoundTable) -> str:
-        return 'SELECT sum("agee") FROM extract'
+    def renamed(plan: BoundSelect, clip: int) -> str:
+        return 'SELECT sum("agee") FROM t0'
 
-    monkeypatch.setattr(prepare, "render_table", renamed)
+    monkeypatch.setattr(plan_query, "render_sums", renamed)
     before = site.spent()
     receipt = site.order(query())
     assert (receipt.outcome, receipt.rule, receipt.losses) == (Outcome.REFUSED, "sql.engine", ())

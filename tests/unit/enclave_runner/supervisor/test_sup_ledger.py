@@ -16,6 +16,7 @@ from enclave_runner.contract.merkle import open_checkpoint
 from enclave_runner.contract.privacy import PrivacyLoss
 from enclave_runner.contract.receipt import PURPOSE, Receipt
 from enclave_runner.contract.signing import unseal
+from enclave_runner.supervisor.caps import Losses
 from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN, utc_now
 from tests.support.ledgers import KEY, LIFETIME, NOW, Book, budgeted, make_open_ticket, open_book, receipt_maker
 
@@ -143,7 +144,7 @@ def test_a_receipt_that_cannot_be_made_leaves_the_ticket_open(book: Book) -> Non
     grant = budgeted()
     ticket = book.open(grant, 5)
 
-    def broken(sequence: int) -> Receipt:
+    def broken(sequence: int, losses: Losses) -> Receipt:
         raise RuntimeError("no receipt")
 
     with pytest.raises(RuntimeError):
@@ -184,11 +185,16 @@ def test_a_lower_lifetime_after_a_restart_refuses_and_forgets_nothing(tmp_path: 
         "DELETE FROM losses",
         "UPDATE losses SET pico_rho = 0",
         "UPDATE losses SET entity_set = 'other'",
+        "INSERT OR REPLACE INTO losses SELECT ticket_id, grant_id, entity_set, 0, 0 FROM losses",
+        "INSERT OR REPLACE INTO receipts SELECT sequence, ticket_id, x'', NULL, '', x'' FROM receipts",
         "DELETE FROM receipts",
         "UPDATE receipts SET signed = x''",
         "DELETE FROM tickets",
-        "INSERT INTO losses VALUES ('ticket-x', 'g', 'resident', -5)",
-        "INSERT INTO losses VALUES ('never', 'g', 'resident', 5)",
+        "INSERT INTO losses VALUES ('ticket-x', 'g', 'other', -5, 0)",
+        "INSERT INTO losses VALUES ('ticket-x', 'g', 'other', 5, -1)",
+        "INSERT INTO losses VALUES ('never', 'g', 'resident', 5, 0)",
+        "INSERT INTO returns SELECT ticket_id, grant_id, entity_set, pico_rho, atto_delta FROM losses",
+        "INSERT INTO answers VALUES ('g', 'key', 99)",
     ],
 )
 def test_the_file_itself_refuses_to_forget(tmp_path: Path, statement: str) -> None:
@@ -292,4 +298,4 @@ def test_the_signed_ticket_is_kept_as_it_came(book: Book) -> None:
     book.ledger.open_ticket(ticket, ticket.grant, grant, (), NOW)
     ((signed, losses),) = book.ledger.open_tickets()
     assert (encode(signed), losses) == (encode(ticket.grant), ())
-    assert receipt_maker(ticket, grant)(3).sequence == 3
+    assert receipt_maker(ticket, grant)(3, ()).sequence == 3

@@ -302,19 +302,23 @@ def test_a_clock_that_was_put_back_voids_what_was_issued_later(custody: Custody,
     assert report.not_before > max(ticket.issued_at for ticket, _, _ in custody.tickets[:1])
 
 
-def test_what_was_lost_stays_spent_for_sets_that_nobody_has_met_yet(custody: Custody, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [{"pico_rho": 1}, {"pico_rho": 0, "atto_delta": 1}])
+def test_what_was_lost_stays_spent_for_sets_that_nobody_has_met_yet(
+    custody: Custody, tmp_path: Path, asked: dict[str, int]
+) -> None:
     home, _ = bring_back(archive_of(custody.home), tmp_path / "new", LOSS)
     with open_ledger(home) as ledger:
         assert "*" not in spent(ledger)
         ticket, signed, grant = custody.tickets[0]
         fresh = altered(ticket, ticket_id="fresh")
         (loss,) = grant.budgets
-        wide = altered(grant, budgets=(altered(loss, entity_set="vehicle"),))
+        wide = altered(grant, budgets=(altered(loss, entity_set="vehicle", atto_delta=1),))
+        vehicle = (altered(loss, entity_set="vehicle", **asked),)
         with pytest.raises(Refused, match=r"odometer\.spent"):
-            ledger.open_ticket(fresh, signed, wide, (altered(loss, entity_set="vehicle", pico_rho=1),), utc_now())  # type: ignore[arg-type]
+            ledger.open_ticket(fresh, signed, wide, vehicle, utc_now())  # type: ignore[arg-type]
     again, _ = bring_back(archive_of(home), tmp_path / "again", LOSS)
     with open_ledger(again) as ledger, pytest.raises(Refused, match=r"odometer\.spent"):
-        ledger.open_ticket(fresh, signed, wide, (altered(loss, entity_set="vehicle", pico_rho=1),), utc_now())  # type: ignore[arg-type]
+        ledger.open_ticket(fresh, signed, wide, vehicle, utc_now())  # type: ignore[arg-type]
 
 
 # Killed

@@ -5,7 +5,7 @@ import typer
 
 from enclave_runner.contract.grant import Scope
 from enclave_runner.contract.privacy import MAX_PICO_RHO, PrivacyLoss
-from sandbox.cli.grants import parse_budget, parse_scope
+from sandbox.cli.grants import parse_budget, parse_scope, with_deltas
 
 
 @pytest.mark.parametrize("text", ["adult:age,sex", "adult: age , sex", "adult:age,,sex,"])
@@ -45,3 +45,35 @@ def test_anything_else_is_no_budget(value: str) -> None:
 def test_a_budget_names_its_entity_set(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="--rho"):
         parse_budget(text)
+
+
+def budget(entity_set: str, atto_delta: int = 0) -> PrivacyLoss:
+    return PrivacyLoss(entity_set=entity_set, pico_rho=10**12, atto_delta=atto_delta)
+
+
+@pytest.mark.parametrize(
+    ("text", "atto_delta"),
+    [("resident=1e-6", 10**12), ("resident=0", 0), ("resident=1e-19", 1), ("resident=0.5", 5 * 10**17)],
+)
+def test_a_delta_is_added_to_the_budget_of_its_set(text: str, atto_delta: int) -> None:
+    budgets = (budget("resident"), budget("enterprise"))
+    assert with_deltas(budgets, [text]) == (budget("resident", atto_delta), budget("enterprise"))
+    assert with_deltas(budgets, []) == budgets
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["enterprise=1e-6"],
+        ["resident=1"],
+        ["resident=-1e-9"],
+        ["resident=NaN"],
+        ["resident"],
+        ["=1e-6"],
+        [""],
+        ["resident=1e-6", "resident=1e-7"],
+    ],
+)
+def test_anything_else_is_no_delta(texts: list[str]) -> None:
+    with pytest.raises(typer.BadParameter, match="--delta"):
+        with_deltas((budget("resident"),), texts)

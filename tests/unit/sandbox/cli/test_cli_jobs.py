@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import io
+from pathlib import Path
 
 import pytest
 import typer
-from rich.console import Console
 
-from enclave_runner.contract.privacy import PrivacyLoss
-from enclave_runner.contract.receipt import DPTable, Measure
-from sandbox.cli.jobs import dp_table, query_job
+from enclave_runner.contract.errors import Failed
+from sandbox.cli.jobs import query_job, text_of
+from tests.support.command_line import call_main
 from tests.support.refusals import refused_by
 
 
@@ -29,16 +28,44 @@ def test_a_budget_that_is_none_is_refused(epsilon: str, delta: str) -> None:
         query_job("SELECT 1", epsilon, delta)
 
 
-def test_a_released_table_shows_numbers_with_their_intervals_and_no_markup() -> None:
-    release = DPTable(
-        keys=("district",),
-        measures=(Measure(name="people", unit="rows", half_width="3.5"),),
-        rows=(("[north]", "40"), ("south", "-2")),
-        loss=PrivacyLoss(entity_set="resident", pico_rho=1),
-        epsilon="0.1",
-        delta="1e-6",
-    )
-    out = io.StringIO()
-    Console(file=out, width=120, markup=False).print(dp_table(release))
-    text = out.getvalue()
-    assert all(part in text for part in ("district", "people", "± 3.5", "[north]", "40", "-2", "ε = 0.1", "δ = 1e-6"))
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (("submit", "SELECT 1"), "--grant"),  # the statement was taken, the grant is missing
+        (("submit", "--epsilon", "1", "SELECT 1"), "--grant"),
+        (("submit", "sql", "SELECT 1"), "--grant"),
+        (("submit", "SELECT 1", "--gramt", "g"), "--gramt"),
+        (("submit", "shoe"), "shoe"),
+        (("submit",), "command"),
+    ],
+)
+def test_a_statement_alone_is_a_query_and_a_word_is_a_command(line: tuple[str, ...], said: str) -> None:
+    assert said.lower() in call_main(*line, "--json").usage.lower()
+
+
+def test_the_help_of_submit_lists_its_commands() -> None:
+    shown = call_main("submit", "--help")
+    assert shown.code == 0
+    assert all(word in shown.out for word in ("sql", "model", "verify"))
+
+
+@pytest.mark.parametrize("option", ["--chart", "--csv"])
+def test_a_place_that_takes_no_file_is_noticed_before_anything_is_spent(option: str) -> None:
+    """There is not even a deployment here: the file is looked at first."""
+    line = ("submit", "SELECT 1 FROM t", "--grant", "g", option, "/nowhere/at/all.svg", "--json", "--home", "/nowhere")
+    assert call_main(*line).fault == (4, "file.unwritable")
+
+
+def test_a_workload_is_the_text_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "questions.sql"
+    file.write_bytes("\ufeffSELECT 1;\nSELECT '北'".encode())
+    assert text_of(None, file) == "SELECT 1;\nSELECT '北'"
+    assert text_of("SELECT 1", None) == "SELECT 1"
+    for both in ((None, None), ("SELECT 1", file)):
+        with pytest.raises(typer.BadParameter, match="one of them"):
+            text_of(*both)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(typer.BadParameter):
+        text_of(None, file)
+    with pytest.raises(Failed, match=r"file\.unreadable"):
+        text_of(None, tmp_path / "missing.sql")

@@ -5,8 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from sandbox.cli.money import invoice_table, yuan
+from enclave_runner.contract.wire import Reading
+from sandbox.cli.money import budget_table, invoice_table, yuan
 from sandbox.domain.metering import Invoice, InvoiceLine
+from sandbox.workflow.budget import Budgets
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,22 @@ def test_an_invoice_shows_every_line_the_total_and_whether_it_is_a_draft(is_draf
     assert "¥200.50" in text
     assert "free uses 3" in text
     assert ("draft" in text) == is_draft
+
+
+def test_the_odometer_shows_rho_delta_and_what_they_are_as_epsilon() -> None:
+    reading = Reading(
+        entity_set="resident",
+        spent=10**11,
+        reserved=10**10,
+        lifetime=8 * 10**12,
+        spent_delta=10**12,
+        reserved_delta=5 * 10**11,
+        lifetime_delta=10**14,
+        epsilon="2.4700",
+        at_delta="2.5e-6",
+    )
+    out = io.StringIO()
+    Console(file=out, width=160).print(budget_table(Budgets((reading,), ())))
+    shown = out.getvalue()
+    for part in ("resident", "0.110000", "8.000000", "1.5e-6", "1e-4", "2.4700, 2.5e-6"):
+        assert part in shown

@@ -69,7 +69,7 @@ def engine(tmp_path: Path) -> Engine:
         GRANTS.add(connection, record)
         PRODUCTS.add(connection, product())
         CONSENTS.add(connection, Consent("c-1", "f" * 64, BANK, PRODUCT, Purpose.INDUSTRY, START))
-        submissions.add(connection, Filing(SUBMISSION, "insurance", f"{BANK}/clerk", 2))
+        submissions.add(connection, Filing(SUBMISSION, ("insurance",), f"{BANK}/clerk", 2))
         REVIEWS.add(connection, Review("s-1", "bureau/a", Verdict.APPROVE, "理由", START))
     return engine
 
@@ -82,12 +82,12 @@ def test_every_kind_of_value_comes_back_as_it_was(engine: Engine) -> None:
         assert GRANTS.get(connection, PAID).grant == paid_grant()
         assert PRODUCTS.get(connection, PRODUCT) == product()
         assert CONSENTS.get(connection, "c-1") == Consent("c-1", "f" * 64, BANK, PRODUCT, Purpose.INDUSTRY, START)
-        assert submissions.filing(connection, "s-1") == Filing(SUBMISSION, "insurance", f"{BANK}/clerk", 2)
+        assert submissions.filing(connection, "s-1") == Filing(SUBMISSION, ("insurance",), f"{BANK}/clerk", 2)
         assert REVIEWS.get(connection, "s-1", "bureau/a").ground == "理由"
 
 
 def test_the_consent_of_a_question_is_kept_with_its_filing(engine: Engine) -> None:
-    filing = Filing(replace(SUBMISSION, submission_id="s-2"), "insurance", f"{BANK}/clerk", 0, "c-1")
+    filing = Filing(replace(SUBMISSION, submission_id="s-2"), ("insurance",), f"{BANK}/clerk", 0, "c-1")
     with writing(engine) as connection:
         submissions.add(connection, filing)
         assert submissions.filing(connection, "s-2") == filing

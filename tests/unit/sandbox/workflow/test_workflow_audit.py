@@ -65,6 +65,7 @@ def test_an_honest_deployment_verifies(used: Bureau) -> None:
         "receipt log": 3,
         "receipts stored": 3,
         "restores": 0,
+        "repeats": 0,
         "cross-checkpoints": 3,
         "parties": 6,
         "meter events": 3,

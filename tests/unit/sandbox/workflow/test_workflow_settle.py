@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from enclave_runner.contract.codec import digest, encode
+from enclave_runner.contract.codec import decode, digest, encode
 from enclave_runner.contract.grant import Mode, Purpose
 from enclave_runner.contract.merkle import Checkpoint, sign_checkpoint
+from enclave_runner.contract.privacy import PrivacyLoss
 from enclave_runner.contract.receipt import PURPOSE, Outcome, Receipt
 from enclave_runner.contract.signing import KeyFile, Signed, seal, unseal
-from enclave_runner.contract.ticket import Charge
+from enclave_runner.contract.ticket import Charge, Ticket
 from enclave_runner.contract.wire import FetchSettlement, Settlement
 from sandbox.domain.submission import Submission, SubmissionStatus
 from sandbox.store import audit_log, schema, tickets
@@ -19,11 +20,13 @@ from sandbox.store.database import reading
 from sandbox.store.meter_events import EVENTS
 from sandbox.store.receipts import listed
 from sandbox.store.submissions import SUBMISSIONS
+from sandbox.workflow.audit import verify_audit
 from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.recover import recover
+from sandbox.workflow.settle import Outcome as Ended
 from sandbox.workflow.settle import outcome_of, settle
 from sandbox.workflow.submit import submit
-from tests.support.bureau import COUNT, OPERATOR, PAID, START, Bureau, LostConnection, with_door
+from tests.support.bureau import COUNT, FREE, OPERATOR, PAID, START, Bureau, LostConnection, with_door
 from tests.support.refusals import failed_at, refused_by
 from tests.support.simulated_enclave import ORIGIN
 
@@ -137,6 +140,7 @@ def test_an_edited_receipt_is_refused(bureau: Bureau, sent: Submission, genuine:
         ({"release_sha256": "0" * 64}, "release"),
         ({"release_sha256": None}, "release"),
         ({"outcome": Outcome.REFUSED, "rule": "odometer.spent"}, "release"),
+        ({"repeats": "rcpt-never"}, "repeat"),  # it says that it lost nothing, and tells a loss
         ({"sequence": 1}, "checkpoint"),
     ],
 )
@@ -205,3 +209,71 @@ def test_the_receipts_time_is_the_time_of_use(bureau: Bureau, sent: Submission, 
     assert entry.at == START + timedelta(days=40)
     assert ticket is not None
     assert encode(ticket.job) == encode(COUNT)
+
+
+def ask(bureau: Bureau, grant_id: str = PAID) -> Ended:
+    submission = submit(bureau.office, bureau.actor(OPERATOR), grant_id, COUNT)
+    return dispatch(bureau.office, submission.submission_id)
+
+
+def test_a_repeated_answer_is_a_use_with_a_receipt_and_a_price_and_no_loss(bureau: Bureau) -> None:
+    bureau.enclave.repeats = True
+    first, again = ask(bureau), ask(bureau)
+    assert (first.receipt.repeats, again.receipt.repeats) == (None, first.receipt.receipt_id)
+    assert (again.receipt.losses, again.release_bytes) == ((), first.release_bytes)
+    assert bureau.enclave.spent("resident") == first.receipt.losses[0].pico_rho
+    with reading(bureau.office.engine) as connection:
+        events = EVENTS.listed(connection)
+    assert {event.receipt_id for event in events} == {first.receipt.receipt_id, again.receipt.receipt_id}
+    assert [event.amount_fen for event in events] == [20_000, 20_000]
+    report = verify_audit(bureau.office)
+    assert (report.ok, [check.entries for check in report.checks if check.name == "repeats"]) == (True, [1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repeats": "the other grant's"},
+        {"losses": (PrivacyLoss(entity_set="resident", pico_rho=1),)},
+        {"outcome": Outcome.FAILED, "release_sha256": None, "fault": "fault-1"},
+    ],
+)
+def test_what_is_no_repeat_of_that_answer_is_not_recorded(bureau: Bureau, changes: dict[str, object]) -> None:
+    bureau.enclave.repeats = True
+    first, other = ask(bureau), ask(bureau, FREE)
+    submission = submit(bureau.office, bureau.actor(OPERATOR), PAID, COUNT)
+    office = with_door(bureau.office, LostConnection(bureau.enclave, after=True))
+    with failed_at("enclave.lost"):
+        dispatch(office, submission.submission_id)
+    with reading(bureau.office.engine) as connection:
+        ticket_id = decode(tickets.of_submission(connection, submission.submission_id).payload, Ticket).ticket_id
+    genuine = bureau.enclave.call(FetchSettlement(ticket_id=ticket_id))
+    assert isinstance(genuine, Settlement)
+    assert receipt_in(bureau, genuine).repeats == first.receipt.receipt_id
+    if changes.get("repeats"):
+        changes = {"repeats": other.receipt.receipt_id}
+    forged = resigned(bureau, genuine, **changes)
+    if changes.get("release_sha256", "") is None:
+        forged = Settlement(receipt=forged.receipt, release=None, checkpoint=forged.checkpoint)
+    with refused_by("receipt.mismatch", what="repeat"):
+        settle(bureau.office, forged)
+    assert settle(bureau.office, genuine).receipt.repeats == first.receipt.receipt_id
+
+
+def test_a_repeat_may_be_settled_before_the_answer_that_it_repeats(
+    bureau: Bureau, sent: Submission, genuine: Settlement
+) -> None:
+    bureau.enclave.repeats = True
+    again = ask(bureau)
+    assert again.receipt.repeats == receipt_in(bureau, genuine).receipt_id
+    assert verify_audit(bureau.office).ok
+    settle(bureau.office, genuine)
+    assert verify_audit(bureau.office).ok
+
+
+def test_the_audit_finds_a_repeat_of_nothing(bureau: Bureau) -> None:
+    """An enclave that gives answers away without a loss is seen, whoever has settled what."""
+    bureau.enclave.claim_repeat = "rcpt-never"
+    assert ask(bureau).receipt.losses == ()
+    failing = [check.name for check in verify_audit(bureau.office).checks if not check.ok]
+    assert failing == ["repeats"]

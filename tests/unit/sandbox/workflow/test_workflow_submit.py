@@ -49,7 +49,7 @@ def test_an_ordinary_query_is_admitted(bureau: Bureau) -> None:
     assert (submission.operator_id, submission.requester_id, submission.input_sha256) == (OPERATOR, OPERATOR, None)
     with reading(bureau.office.engine) as connection:
         filing = submissions.filing(connection, submission.submission_id)
-    assert (filing.dataset_id, filing.submitted_by, filing.approvals) == ("insurance", f"{OPERATOR}/analyst", 0)
+    assert (filing.dataset_ids, filing.submitted_by, filing.approvals) == (("insurance",), f"{OPERATOR}/analyst", 0)
     assert acts(bureau)[-1][:2] == ("submission.file", submission.submission_id)
 
 
