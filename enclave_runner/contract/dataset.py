@@ -7,6 +7,7 @@ article 17.
 from __future__ import annotations
 
 import re
+from datetime import date
 from enum import Enum
 
 from enclave_runner.contract.codec import Value
@@ -15,6 +16,8 @@ SLUG = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 MAX_DOMAIN = 10_000
 MAX_MAGNITUDE = 10**15
+EPOCH = date(1970, 1, 1)
+FIRST_DAY, LAST_DAY = (date.min - EPOCH).days, (date.max - EPOCH).days
 
 
 class ColumnType(Enum):
@@ -64,6 +67,8 @@ class Column(Value, frozen=True):
             ordered = (ColumnType.INTEGER, ColumnType.DECIMAL, ColumnType.DATE)
             _require(self.type in ordered, "bounds are for numbers and dates")
             _require(-MAX_MAGNITUDE <= low <= high <= MAX_MAGNITUDE, "bounds: low <= high")
+            dated = self.type is ColumnType.DATE
+            _require(not dated or FIRST_DAY <= low <= high <= LAST_DAY, "bounds of dates: from year 1 to year 9999")
         if self.domain is not None:
             _require(self.type in (ColumnType.TEXT, ColumnType.BOOLEAN, ColumnType.INTEGER), "domain type")
             _require(0 < len(self.domain) <= MAX_DOMAIN, "domain size")

@@ -154,8 +154,7 @@ def open_sums(plan: BoundSelect, sums: Sums, share: Share, clip: int, exact: Seq
     """The noisy vector of every statistic over the keys that passed the threshold."""
     coarsening = sums_coarsening(plan, clip)
     count = len(exact[0]) if exact else 0
-    # Errors of flooring count over all keys of one unit, released or not, and there may be as many as it has rows.
-    bound = coarsened(sums.clipping.sensitivity(clip), coarsening, 1, len(exact) * max(clip, count), True)
+    bound = coarsened(sums.clipping.sensitivity(clip), coarsening, plan.power, len(exact) * count, False)
     mechanism = share.mechanism(bound)
     flat = mechanism.add([cell for vector in exact for cell in vector])
     return [

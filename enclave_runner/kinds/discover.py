@@ -32,7 +32,7 @@ def run(task: Discovery, descriptors: list[int]) -> KeyedVectors:
             for query in task.queries:
                 sums, empty = found(query.sql), (0,) * query.width
                 for index in range(query.width):
-                    vectors.append(tuple(int(str(sums.get(key, empty)[index])) for key in task.keys))
+                    vectors.append(tuple(int(str(sums.get(key, empty)[index])) // task.coarsening for key in task.keys))
             return KeyedVectors(keys=task.keys, units=(0,) * len(task.keys), vectors=tuple(vectors))
         units = found(task.candidates)
     keys = sorted(tuple(map(str, key)) for key in units if all(map(_is_printable, key)))

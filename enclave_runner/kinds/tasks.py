@@ -106,8 +106,8 @@ class Discovery(Value, frozen=True, tag="discovery"):
     """Keys that are not public: `candidates` gives them with how many units count in each.
 
     More than `most` keys are a fault: how many there are was looked at before, under noise. Of the `keys` that may be
-    told, once that is decided, each query gives the sums, and of no other: which keys a partition has candidates for
-    must not decide what it adds to them.
+    told, once that is decided, each query gives the sums, floored to multiples of `coarsening`, and of no other: which
+    keys a partition has candidates for must not decide what it adds to them.
     """
 
     tables: int
@@ -116,6 +116,7 @@ class Discovery(Value, frozen=True, tag="discovery"):
     candidates: str
     queries: tuple[CellQuery, ...] = ()
     keys: tuple[tuple[str, ...], ...] = ()
+    coarsening: int = 1
 
 
 class Spread(Value, frozen=True, tag="spread"):

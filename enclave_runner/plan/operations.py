@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
+from enclave_runner.contract.dataset import EPOCH
 from enclave_runner.contract.errors import Refused
 from enclave_runner.plan.nodes import Function
 from enclave_runner.plan.scalar import (
-    EPOCH,
     MAX_LABELS,
     MAX_SCALE,
     WORD,

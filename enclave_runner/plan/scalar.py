@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import Enum
 
-from enclave_runner.contract.dataset import Column, ColumnType
+from enclave_runner.contract.dataset import EPOCH, Column, ColumnType
 from enclave_runner.contract.errors import Refused
 from enclave_runner.plan.nodes import Constant, Literal
 
@@ -19,7 +19,6 @@ WORD = 1 << 63
 SAFE = 1 << 62
 MAX_SCALE = 12
 MAX_LABELS = 100_000
-EPOCH = date(1970, 1, 1)
 NUMBER = re.compile(r"([+-]?)([0-9]{1,18})(?:\.([0-9]{1,6}))?")
 
 

@@ -15,7 +15,6 @@ from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Scope
 from enclave_runner.contract.job import QueryJob
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, asked_budget, number
-from enclave_runner.egress.measure import coarsening_of
 from enclave_runner.egress.shares import Shares, learned_norms, share_out
 from enclave_runner.egress.table import expected_half_width
 from enclave_runner.kinds.tasks import Finishing, Rehearsal
@@ -208,16 +207,12 @@ def _error(plan: BoundSelect, shares: Shares) -> float:
 
 
 def _check_room(plan: BoundSelect) -> None:
-    """What the answer of one worker can carry, and what open keys cannot."""
+    """What the answer of one worker can carry."""
     width = len(plan.sums.statistics) if plan.sums is not None else 0
     cells = plan.cells * (width + len(plan.units)) + sum(len(item.labels) for item in plan.values)
     cells += sum(plan.cells * item.bins for item in plan.histograms)
     if cells > MAX_ANSWER_CELLS:
         raise Refused("sql.cells", max=MAX_ANSWER_CELLS)
-    if plan.is_open and plan.sums is not None:
-        clipping = plan.sums.clipping
-        if coarsening_of(plan.population, clipping.sensitivity(clipping.limit)) > 1:
-            raise Refused("sql.overflow", position=1)
 
 
 def with_portion(query: PlannedQuery, portion: Fraction) -> PlannedQuery:

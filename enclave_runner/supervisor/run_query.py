@@ -274,7 +274,8 @@ def _discovery(plan: BoundSelect) -> Discovery:
 def _told(plan: BoundSelect, sums: Sums, clip: int, keys: tuple[tuple[str, ...], ...]) -> Discovery:
     """The sums of the keys that are told: of all rows of each, and of no other key."""
     query = CellQuery(sql=render_sums(plan, clip), axes=(), width=len(sums.statistics))
-    return msgspec.structs.replace(_discovery(plan), queries=(query,), keys=keys)
+    coarsening = measure.sums_coarsening(plan, clip)
+    return msgspec.structs.replace(_discovery(plan), queries=(query,), keys=keys, coarsening=coarsening)
 
 
 def _discovered(enclave: Enclave, made: Extracts, task: Discovery) -> KeyedVectors:

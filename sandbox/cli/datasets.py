@@ -6,13 +6,15 @@ import os
 import threading
 import tomllib
 from dataclasses import fields
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
+from enclave_runner.contract.dataset import EPOCH, Column, ColumnType
 from enclave_runner.contract.signing import KeyFile, seal
 from enclave_runner.contract.wire import DATASET_PURPOSE, FileFormat, ImportReport
 from sandbox.cli.session import Session, readable
@@ -94,9 +96,28 @@ def read_catalogue(path: Path) -> Dataset:
         unknown = sorted(document.keys() - {field.name for field in fields(Dataset)})
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r}")
-        return msgspec.convert(document, Dataset)
+        return msgspec.convert(_with_days(document), Dataset)
     except ValueError as error:
         raise typer.BadParameter(f"{path.name}: {error}; see docs/how-to/catalogue.md") from None
+
+
+def _with_days(document: dict[str, Any]) -> dict[str, Any]:
+    """The entry with bounds that are written as dates in days since 1970, as the contract has them."""
+    spec = document.get("spec")
+    columns = spec.get("columns") if isinstance(spec, dict) else None
+    for column in columns if isinstance(columns, list) else ():
+        bounds = column.get("bounds") if isinstance(column, dict) else None
+        if isinstance(bounds, list) and bounds and all(type(bound) is date for bound in bounds):
+            column["bounds"] = [(bound - EPOCH).days for bound in bounds]
+    return document
+
+
+def _bounds_text(column: Column) -> str:
+    if column.bounds is None:
+        return ""
+    if column.type is ColumnType.DATE:
+        return "–".join((EPOCH + timedelta(days=day)).isoformat() for day in column.bounds)
+    return "–".join(map(str, column.bounds))
 
 
 @app.command(name="list", help="列出数据目录 / List the catalogue")
@@ -134,7 +155,7 @@ def show(context: typer.Context, dataset_id: Annotated[str, typer.Argument(help=
             column.title,
             column.type.value,
             column.grade,
-            "–".join(map(str, column.bounds)) if column.bounds else "",
+            _bounds_text(column),
             f"{len(column.domain)} values" if column.domain else "",
             column.withheld or "",
         )

@@ -80,7 +80,7 @@ def test_the_libraries_say_nothing_home(tmp_path: Path) -> None:
     )
     assert _telemetry_left(tmp_path / "without", {})  # control: the variable is what keeps it from being made
     with Zygote() as zygote:
-        sockets = {os.readlink(path) for path in Path(f"/proc/{zygote.pid}/fd").iterdir()}
+        sockets = {os.readlink(path) for path in Path(f"/proc/{zygote.pid}/fd").iterdir()}  # noqa: PTH115
         assert len([name for name in sockets if name.startswith("socket:")]) == 1
         assert not Path(f"/proc/{zygote.pid}/root/.cache/Microsoft").exists()
 

@@ -218,4 +218,4 @@ def test_kill_9_during_imports_leaves_whole_versions_only(tmp_path: Path) -> Non
         assert item.rows == 9_000
         assert item.version.endswith(digest(rows.encode())[:12])
         assert int(item.version.split("-")[0].removeprefix("v")) >= reported
-    assert not [name for name in os.listdir(home / "raw") if name.startswith(".draft")]
+    assert not [name for name in os.listdir(home / "raw") if name.startswith(".draft")]  # noqa: PTH208

@@ -7,7 +7,6 @@ marked OPEN are defects of the code as it stands: the mark goes with the defect,
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +18,8 @@ from unittest.mock import patch
 
 import pytest
 
-from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
+from enclave_runner.contract.dataset import ColumnType
 from enclave_runner.contract.errors import Refused
-from enclave_runner.contract.privacy import number
-from enclave_runner.contract.receipt import DPTable
 from enclave_runner.dp.conversion import epsilon_of
 from enclave_runner.dp.mechanism import Mechanism
 from enclave_runner.dp.quantile import choose_quantile
@@ -34,42 +31,10 @@ from enclave_runner.supervisor import run_query
 from enclave_runner.supervisor.plan_query import answer_key
 from enclave_runner.supervisor.run_query import KEYS_MARGIN
 from tests.support.enclave_home import changed, column
-from tests.support.exact_enclave import ExactEnclave, Row, Table, cell, exact_enclave, neighbours
-from tests.support.refusals import refused_by
+from tests.support.exact_crowd import EVENTS, HIDDEN, crowd, holding
+from tests.support.exact_enclave import Table, neighbours
 
 OPEN = pytest.mark.xfail(strict=True, reason="a defect that is known and reported")
-GROUPS = tuple("abcdefghij")
-HIDDEN = frozenset({"who"})
-EVENTS = DatasetSpec(
-    dataset_id="events",
-    columns=(
-        column("who", ColumnType.TEXT, grade=3),
-        column("grp", ColumnType.TEXT, domain=GROUPS),
-        column("x", ColumnType.INTEGER, bounds=(0, 10)),
-        column("y", ColumnType.INTEGER, bounds=(-10, 0)),
-        column("shop", ColumnType.TEXT),
-    ),
-    entity_set="resident",
-    entity_column="who",
-    key_kind=KeyKind.OPAQUE,
-    population_cap=10_000,
-    rows_per_entity=8,
-)
-
-
-@contextmanager
-def holding(rows: Sequence[Row], **fields: object) -> Iterator[ExactEnclave]:
-    with exact_enclave(Table(changed(EVENTS, **fields), tuple(rows), HIDDEN)) as enclave:
-        yield enclave
-
-
-def crowd(people: int = 300) -> list[Row]:
-    chance = random.Random(3)
-    return [
-        (f"p{who}", chance.choice(GROUPS), chance.randrange(11), -chance.randrange(11), f"s{chance.randrange(3)}")
-        for who in range(people)
-        for _ in range(1 + who % 5)
-    ]
 
 
 # What is booked is what was drawn
@@ -165,12 +130,13 @@ def test_a_workload_draws_no_more_than_one_budget(sql: str, noise: str) -> None:
     "rest", ["shop, COUNT(*) AS n, COUNT(DISTINCT who) AS u FROM events GROUP BY shop",
              "grp, COUNT(*) AS n, SUM(y) AS s, COUNT(DISTINCT who) AS u FROM events GROUP BY grp",
              "COUNT(DISTINCT grp) AS v, SUM(x) AS s FROM events"])  # fmt: skip
-def test_a_unit_lies_in_one_partition_whole(rest: str) -> None:
+@pytest.mark.parametrize("bounds", ["catalogue", "auto"])
+def test_a_unit_lies_in_one_partition_whole(rest: str, bounds: str) -> None:
     """Else its rows would be weighed in each part by itself, and it would count as often as there are parts."""
     with holding([*crowd(), *(("heavy", "a", 9, -9, f"s{at}") for at in range(90))]) as enclave:
-        query = enclave.plan(f"SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS(bounds='catalogue') {rest}")
+        query = enclave.plan(f"SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS(bounds='{bounds}') {rest}")
         whole, parts = enclave.exact(query), enclave.exact(replace(query, partitions=5))
-    assert whole.rows == parts.rows
+    assert (whole.rows, whole.clip) == (parts.rows, parts.clip)
 
 
 @pytest.mark.parametrize("rest", [METERED[0], METERED[1].replace(", MEDIAN(x) AS m, MAX(y) AS h", "")])
@@ -320,88 +286,3 @@ def test_the_norm_of_a_row_never_overflows(noise: str, sign: int) -> None:
                 outcomes.append(f"{type(error).__name__} {getattr(error, 'rule', '')}")
     assert outcomes[0] == outcomes[1]
     assert outcomes[0] in ("1 row", "Refused sql.overflow")
-
-
-# What is told must not be wrong either
-
-
-@OPEN
-@pytest.mark.parametrize("high", [10**7, 10**8, 10**10, 10**12])
-def test_a_sum_of_large_amounts_can_be_asked(high: int) -> None:
-    money = changed(EVENTS, columns=(*EVENTS.columns[:2], column("m", ColumnType.INTEGER, bounds=(0, high))))
-    with exact_enclave(Table(money, (("u1", "a", high),), HIDDEN)) as enclave:
-        assert len(enclave.run("SELECT SUM(m) AS s, SUM(m / 7) AS t FROM events").rows) == 1
-
-
-def test_a_filter_of_distinct_units_holds_for_open_keys_too() -> None:
-    """The number of units that decides on a key counts them all: a filtered one has no number of its own."""
-    with holding(crowd()) as enclave, refused_by("dataset.domain-missing", column="shop"):
-        enclave.plan("SELECT shop, COUNT(DISTINCT who) FILTER (WHERE x > 10) AS u FROM events GROUP BY shop")
-
-
-def test_a_clip_is_learned_from_the_table_that_has_the_rows() -> None:
-    people = DatasetSpec(
-        dataset_id="people", columns=(EVENTS.columns[0], column("region", ColumnType.TEXT, domain=("x", "y"))),
-        entity_set="resident", entity_column="who", key_kind=KeyKind.OPAQUE, population_cap=10_000, unique=True,
-        rows_per_entity=1)  # fmt: skip
-    rows = crowd()
-    tables = Table(EVENTS, tuple(rows), HIDDEN), Table(people, tuple((f"p{at}", "x") for at in range(300)), HIDDEN)
-    with exact_enclave(*tables) as enclave:
-        for joined in ("events JOIN people", "people JOIN events"):
-            table = enclave.run(f"SELECT region, COUNT(*) AS n FROM {joined} USING (who) GROUP BY region", "8")
-            assert float(cell(table, 0, 0) or 0) > 0.8 * len(rows)
-
-
-def corrected(options: str) -> DPTable:
-    """Five groups whose values are all 10, five where they are 0; a few people with very many rows in one of them."""
-    rows: list[Row] = [(f"u{at}", "abcde"[at % 5], 10, 0, "s") for at in range(2500) for _ in range(4)]
-    rows += [(f"v{at}", "fghij"[at % 5], 0, 0, "s") for at in range(2400) for _ in range(4)]
-    rows += [(f"w{at}", "a", 10, 0, "s") for at in range(160) for _ in range(200)]
-    with holding(rows, rows_per_entity=512) as enclave:
-        sql = "grp, SUM(x) AS s, COUNT(*) AS n FROM events GROUP BY grp"
-        with patch.object(measure, "choose_clip", lambda *_: 46):
-            return enclave.run(f"SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS({options}) {sql}")
-
-
-@OPEN
-@pytest.mark.slow
-def test_a_correction_keeps_a_sum_inside_what_its_rows_can_hold() -> None:
-    """A centred total may be near 0 at one clip and not at the other: its ratio says nothing of any group's sum."""
-    table = corrected("clip_correction=true")
-    for at in range(1, 10):
-        rows, width = float(cell(table, at, 1) or 0), float(table.half_widths[at][1] or 0)
-        assert float(cell(table, at, 0) or 0) <= 10 * (rows + 3 * width)
-
-
-@OPEN
-def test_a_table_says_that_it_was_corrected_only_where_it_was() -> None:
-    with holding(crowd()) as enclave:
-        table = enclave.run(f"SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS(clip_correction=true) {METERED[3]}", "4")
-        query = enclave.plan(f"SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS(clip_correction=true) {METERED[3]}", "4")
-    assert table.clip is not None
-    assert not table.clip.corrected and query.shares.correction is None
-
-
-def test_a_count_beside_a_variance_is_no_worse_than_a_tenth_of_its_accuracy() -> None:
-    with holding(crowd()) as enclave:
-        alone = enclave.plan("SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS(bounds='catalogue') COUNT(*) AS n FROM events")
-        beside = enclave.plan(
-            "SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS(bounds='catalogue') COUNT(*) AS n, VARIANCE(x) AS v FROM events"
-        )
-        widths = [float(enclave.answer(query).table.half_widths[0][0] or 0) for query in (alone, beside)]
-    assert widths[1] < 10 * widths[0]
-
-
-def test_the_smallest_delta_of_all_can_be_asked_for_open_keys() -> None:
-    with holding(crowd()) as enclave:
-        table = enclave.run(f"SELECT {METERED[3]}", "4", "1e-15")
-    assert number(table.delta) == Decimal("1e-15")
-
-
-@OPEN
-@pytest.mark.parametrize("bounds", [(0, 10**15), (-(10**9), 10**9), (-(10**15), 0)])
-def test_bounds_beyond_the_calendar_are_no_fault(bounds: tuple[int, int]) -> None:
-    dated = changed(EVENTS, columns=(*EVENTS.columns[:1], column("d", ColumnType.DATE, bounds=bounds)))
-    with exact_enclave(Table(dated, (), HIDDEN)) as enclave:
-        for key in ("date_trunc('month', d)", "date_trunc('week', d)", "year(d)"):
-            enclave.run(f"SELECT {key} AS k, COUNT(*) AS n FROM events GROUP BY k")

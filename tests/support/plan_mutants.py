@@ -199,7 +199,7 @@ NORMS = {
         Case(("AVG(age)",), (person("u0", age=12),), source=("people",)),
         statistics,
         "_scaled",
-        lambda f, e, largest: structs.replace(f(e, largest), magnitude=1),
+        lambda f, *args: structs.replace(f(*args), magnitude=1),
     ),
 }
 VALUES_OF_ROWS = {

@@ -150,6 +150,11 @@ def test_no_start_without_a_jail_and_nothing_is_left_open(bureau: Bureau, monkey
         ("resident", '"NaN"'),
         ("max_cells", '"many"'),
         ("memory_mb", "[1]"),
+        ("lifetime_delta_default", '"1"'),
+        ("lifetime_delta_default", '"-1e-9"'),
+        ("lifetime_delta", '{ resident = "half" }'),
+        ("nested", '{ resident = "resident" }'),
+        ("nested", '{ resident = "household", household = "resident" }'),
     ],
 )
 def test_limits_that_are_no_limits_are_refused(tmp_path: Path, setting: str, value: str) -> None:

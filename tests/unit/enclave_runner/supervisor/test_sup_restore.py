@@ -29,14 +29,17 @@ from enclave_runner.supervisor.restore import Proof, restore
 from tests.support.backups import (
     BACKUP_KEY,
     LABEL,
+    RELEASE,
     Custody,
     archive_of,
     bring_back,
     make_custody,
     open_ledger,
+    receipt_for,
     spent,
 )
 from tests.support.enclave_process import ROOT, command
+from tests.support.ledgers import lost
 from tests.support.receipts import altered
 
 LOSS = Proof(accepts_loss=True)
@@ -300,6 +303,24 @@ def test_a_clock_that_was_put_back_voids_what_was_issued_later(custody: Custody,
     source = io.BytesIO(archive_of(custody.home))
     report = restore(home, source, BACKUP_KEY, Proof(checkpoint=custody.note), LABEL, lambda: next(moments))
     assert report.not_before > max(ticket.issued_at for ticket, _, _ in custody.tickets[:1])
+
+
+def test_an_order_that_was_open_in_the_backup_loses_what_its_receipt_says(custody: Custody, tmp_path: Path) -> None:
+    with open_ledger(custody.home) as ledger:
+        ticket = custody.order(ledger, "open", 300)
+        reserved = spent(ledger)["resident"]
+    archive, (_, signed, grant) = archive_of(custody.home), custody.tickets[-1]
+    with open_ledger(custody.home) as ledger:
+        make = receipt_for(ticket, grant, "released")
+        settled = ledger.close_ticket(ticket.ticket_id, make, RELEASE, (lost(100),))
+        assert spent(ledger)["resident"] == reserved - 200
+    custody.note = settled.checkpoint
+    custody.exchanges[-1] = Exchange(ticket=signed, receipt=settled.receipt, release=settled.release)
+    home, _ = bring_back(archive, tmp_path / "new", Proof(receipts=custody.evidence(tmp_path / "seen")))
+    with open_ledger(home) as ledger:
+        assert spent(ledger)["resident"] == reserved - 200
+        assert ledger.settlement(ticket.ticket_id) == settled
+        assert ledger.open_tickets() == ()
 
 
 @pytest.mark.parametrize("asked", [{"pico_rho": 1}, {"pico_rho": 0, "atto_delta": 1}])

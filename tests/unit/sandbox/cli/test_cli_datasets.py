@@ -10,7 +10,7 @@ from rich.console import Console
 
 from enclave_runner.contract.wire import FileFormat
 from sandbox.cli.census import CATALOGUE as CENSUS_CATALOGUE
-from sandbox.cli.datasets import _progress, format_of, read_catalogue
+from sandbox.cli.datasets import _bounds_text, _progress, format_of, read_catalogue
 from sandbox.cli.session import Session
 from tests.support.refusals import failed_at, refused_by
 from tests.support.staff import CATALOGUE
@@ -63,6 +63,24 @@ def test_what_is_wrong_with_an_entry_is_said(tmp_path: Path, old: str, new: str,
         read_catalogue(tmp_path / "entry.toml")
     assert said in str(wrong.value)
     assert str(tmp_path) not in str(wrong.value)
+
+
+def test_bounds_of_dates_are_written_as_dates(tmp_path: Path) -> None:
+    days = """
+[[spec.columns]]
+name = "since"
+title = "入职日期"
+type = "date"
+bounds = [2020-01-01, 2020-12-31]
+"""
+    (tmp_path / "entry.toml").write_text(CATALOGUE + days, encoding="utf-8")
+    column = read_catalogue(tmp_path / "entry.toml").spec.column("since")
+    assert column is not None
+    assert column.bounds == (18_262, 18_627)
+    assert _bounds_text(column) == "2020-01-01–2020-12-31"
+    (tmp_path / "entry.toml").write_text(CATALOGUE + days.replace("2020-01-01", "3"), encoding="utf-8")
+    with pytest.raises(typer.BadParameter):
+        read_catalogue(tmp_path / "entry.toml")
 
 
 def test_rules_of_the_catalogue_refuse_by_their_article(tmp_path: Path) -> None:
