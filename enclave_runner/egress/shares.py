@@ -117,7 +117,8 @@ def learned_norms(plan: BoundSelect) -> tuple[NormKind, ...]:
 
 def corrects(plan: BoundSelect) -> bool:
     """Whether totals are rescaled by a private estimate of what the clip lost."""
-    return plan.options.correction and plan.sums is not None and plan.sums.clipping.kind is not NormKind.NONE
+    is_clipped = plan.sums is not None and plan.sums.clipping.kind is not NormKind.NONE
+    return plan.options.correction and is_clipped and not plan.is_open
 
 
 def share_out(plan: BoundSelect, budget: Budget, portion: Fraction = Fraction(1)) -> Shares:
@@ -129,7 +130,9 @@ def share_out(plan: BoundSelect, budget: Budget, portion: Fraction = Fraction(1)
     weights = _weights(plan)
     total = sum(weights.values())
     delta = number(budget.delta)
-    spent_delta = delta / 2 if plan.is_open else Decimal(0)
+    # Half of δ is for keys; a relative target chooses keys twice.
+    runs = 1 if plan.options.relative_error is None else 2
+    key_delta = delta / 2 if plan.is_open else Decimal(0)
     pure = number(budget.epsilon) if plan.power == 1 else None
 
     def share(name: str) -> Share:
@@ -137,7 +140,7 @@ def share_out(plan: BoundSelect, budget: Budget, portion: Fraction = Fraction(1)
         if pure is not None:
             epsilon = DOWN.multiply(pure, DOWN.divide(Decimal(part.numerator), Decimal(part.denominator)))
             return _pure(epsilon)
-        pico_rho = pico_rho_of(budget, spent_delta) * part.numerator // part.denominator
+        pico_rho = pico_rho_of(budget, key_delta) * part.numerator // part.denominator
         if pico_rho <= 0:
             raise Refused("budget.malformed")
         return Share(pico_rho, None)
@@ -152,7 +155,7 @@ def share_out(plan: BoundSelect, budget: Budget, portion: Fraction = Fraction(1)
         quantiles={key: made[f"quantile-{key[0]}-{key[1]}"] for key in quantiles(plan)},
         counting=made.get("counting"),
         selection=made.get("selection"),
-        delta=spent_delta,
+        delta=key_delta / runs,
     )
 
 

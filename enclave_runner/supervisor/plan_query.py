@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from enclave_runner.contract.codec import digest, encode
-from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Scope
 from enclave_runner.contract.job import QueryJob
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, asked_budget, number
+from enclave_runner.dp.quantile import choice_scale
 from enclave_runner.egress.shares import Shares, learned_norms, share_out
 from enclave_runner.egress.table import expected_half_width
 from enclave_runner.kinds.tasks import Finishing, Rehearsal
 from enclave_runner.plan.bind import bind_select
 from enclave_runner.plan.bound import BoundSelect
 from enclave_runner.plan.finish import render_finish
-from enclave_runner.plan.nodes import Noise, SelectPlan
+from enclave_runner.plan.nodes import Noise, SelectPlan, Slot
 from enclave_runner.plan.render import render_candidates, render_histogram, render_sums, render_units, render_values
 from enclave_runner.plan.tables import Granted
 from enclave_runner.supervisor.enclave import Enclave
@@ -49,9 +50,14 @@ class PlannedQuery:
     def losses(self) -> tuple[PrivacyLoss, ...]:
         """What is reserved: the same for every entity set that the query reads."""
         return tuple(
-            PrivacyLoss(entity_set=name, pico_rho=self.reserved, atto_delta=self.shares.atto_delta)
+            PrivacyLoss(entity_set=name, pico_rho=self.reserved, atto_delta=self.atto_delta)
             for name in self.plan.entity_sets
         )
+
+    @property
+    def atto_delta(self) -> int:
+        """δ·10¹⁸ of all thresholds, that of the pre-estimate included."""
+        return self.shares.atto_delta + (0 if self.first is None else self.first.atto_delta)
 
     @property
     def reserved(self) -> int:
@@ -120,7 +126,10 @@ def rendered(plan: BoundSelect) -> tuple[str, ...]:
 def answer_key(query: PlannedQuery, policy_sha256: str) -> str:
     """The digest of all that an answer depends on: what is computed, from which data, under which budget and rules."""
     plan = query.plan
-    shown = [(output.name, encode(output.expression)) for output in plan.outputs] if render_finish(plan) is None else []
+    # A slot is told by its number, what is computed by its SQL: its own form knows places in the text.
+    shown = [
+        (item.name, encode(item.expression) if isinstance(item.expression, Slot) else b"") for item in plan.outputs
+    ]
     parts = [
         *rendered(plan),
         *(f"{axis.name}\n{axis.sql}\n{axis.labels}" for axis in plan.axes),
@@ -167,6 +176,7 @@ def _shares(plan: BoundSelect, budget: Budget) -> Shares:
     if plan.options.relative_error is not None:
         return share_out(plan, budget, 1 - PRE_ESTIMATE)
     whole = share_out(plan, budget)
+    _check_choices(plan, whole)
     if plan.options.absolute_error is None:
         return whole
     target = float(number(plan.options.absolute_error))
@@ -182,6 +192,22 @@ def _shares(plan: BoundSelect, budget: Budget) -> Shares:
             fits = False
         low, high = (low, middle) if fits else (middle, high)
     return share_out(plan, budget, high)
+
+
+def _check_choices(plan: BoundSelect, shares: Shares) -> None:
+    """Refuse, before anything is spent, a quantile so fine or a loss so small that no choice is wide enough.
+
+    Raises:
+        Refused: `budget.malformed`.
+    """
+    for (index, share), part in shares.quantiles.items():
+        fraction, clipping = Fraction(share), plan.histograms[index].clipping
+        try:
+            choice_scale(
+                fraction.numerator, fraction.denominator, clipping.sensitivity(clipping.limit), part.choice_pico_rho
+            )
+        except Failed:
+            raise Refused("budget.malformed") from None
 
 
 def _widest(plan: BoundSelect, shares: Shares) -> float:
@@ -200,8 +226,10 @@ def _error(plan: BoundSelect, shares: Shares) -> float:
     """What two noises are compared by: the noise's deviation on the joint vector, or the widest interval."""
     if plan.sums is not None and shares.sums is not None:
         clipping = plan.sums.clipping
-        # Both noises scale entries alike, so that their vectors compare.
-        return math.sqrt(shares.sums.mechanism(clipping.sensitivity(clipping.limit)).variance)
+        # Both noises scale entries alike, so that their vectors compare. Scaled up from a small bound: that of a
+        # large one is beyond any mechanism's before it is coarsened.
+        ratio = clipping.sensitivity(clipping.limit) / clipping.weight_scale
+        return ratio * math.sqrt(shares.sums.mechanism(clipping.weight_scale).variance)
     widths = [expected_half_width(plan, shares, item) for item in plan.estimates]
     return max((width for width in widths if width is not None), default=0.0)
 

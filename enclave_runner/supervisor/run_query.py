@@ -18,7 +18,7 @@ from enclave_runner.dp.tail import threshold_for
 from enclave_runner.egress import estimate, measure
 from enclave_runner.egress.estimate import Estimated
 from enclave_runner.egress.measure import Learned, Noisy
-from enclave_runner.egress.shares import Share, Shares
+from enclave_runner.egress.shares import Share, Shares, corrects
 from enclave_runner.egress.table import Arrangement, Groups, epsilon_text, joined, public_keys, ratio_text, release
 from enclave_runner.kinds.tasks import Aggregation, CellQuery, Discovery, Finished, KeyedVectors, Spread, Vectors
 from enclave_runner.plan.bound import BoundSelect, NormKind, Sums
@@ -30,7 +30,7 @@ from enclave_runner.supervisor.extracts import Extracts, extracts, query_extract
 from enclave_runner.supervisor.plan_query import PRE_ESTIMATE, PlannedQuery, finishing_of, with_portion
 
 MAX_KEYS = 200_000
-KEYS_MARGIN = 10.0  # standard deviations between the noisy number of keys and the most that a worker gives
+KEYS_MARGIN = 20.0  # standard deviations between the noisy number of keys and the most that a worker gives
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _with_first(query: PlannedQuery, first: Shares, final: Shares, table: DPTabl
     """The table with the loss of its pre-estimate, and what both have cost together."""
     both = first.pico_rho + final.pico_rho
     pure = None if first.epsilon is None or final.epsilon is None else first.epsilon + final.epsilon
-    epsilon = epsilon_text(both, pure, number(query.budget.delta) - final.delta)
+    epsilon = epsilon_text(both, pure, number(query.budget.delta) - first.delta - final.delta)
     spent = tuple(
         PrivacyLoss(entity_set=loss.entity_set, pico_rho=both, atto_delta=loss.atto_delta) for loss in query.losses
     )
@@ -80,17 +80,18 @@ def _with_first(query: PlannedQuery, first: Shares, final: Shares, table: DPTabl
 
 
 def _portion(query: PlannedQuery, rough: Groups) -> Fraction:
-    """The part of the budget that brings every interval that stands out of the pre-estimate's noise to the target."""
+    """The part of the budget that brings every interval that stands out of the pre-estimate's noise to the target;
+    all that there is where none does."""
     target = float(number(query.plan.options.relative_error or "1"))
-    worst = max(
-        (
-            width / abs(float(value))
-            for found in rough.aggregates
-            for value, width in zip(found.values, found.half_widths, strict=True)
-            if value and width is not None and abs(float(value)) > width
-        ),
-        default=0.0,
-    )
+    known = [
+        width / abs(float(value))
+        for found in rough.aggregates
+        for value, width in zip(found.values, found.half_widths, strict=True)
+        if value and width is not None and abs(float(value)) > width
+    ]
+    if not known:
+        return 1 - PRE_ESTIMATE
+    worst = max(known)
     power = 2 if query.plan.power == 2 else 1
     wanted = PRE_ESTIMATE * Fraction((worst / target) ** power if target > 0 else 1).limit_denominator(10**6)
     return min(1 - PRE_ESTIMATE, max(Fraction(1, 1000), wanted))
@@ -157,7 +158,7 @@ def _public_groups(enclave: Enclave, plan: BoundSelect, shares: Shares, clips: C
         rest = vectors[width:]
         if shares.correction is not None:
             high = _total(plan, plan.sums, shares.correction, clips.high, rest[:width])
-            sets = [_corrected(vectors_, sets[0], high) for vectors_ in sets]
+            sets = [_corrected(plan, vectors_, sets[0], high) for vectors_ in sets]
             rest = rest[width:]
     else:
         rest = vectors
@@ -196,12 +197,15 @@ def _total(plan: BoundSelect, sums: Sums, share: Share, clip: int, exact: Sequen
     return measure.whole_sums(plan, sums, share, clip, coarsening, [sum(vector) for vector in exact])
 
 
-def _corrected(vectors: list[Noisy], finest: list[Noisy], high: list[Noisy]) -> list[Noisy]:
-    """Each vector rescaled by the ratio of the total at the higher clip to that at its own, where both stand out."""
-    return [
-        estimate.rescaled(vector, *measure.ratio_of(total, low))
-        for vector, low, total in zip(vectors, finest, high, strict=True)
-    ]
+def _corrected(plan: BoundSelect, vectors: list[Noisy], finest: list[Noisy], high: list[Noisy]) -> list[Noisy]:
+    """The vectors rescaled by the ratio of a total at the higher clip to that at its own, where both stand out.
+
+    One ratio for all, that of the rows where they are counted: so no mean leaves its bounds, and a centred total, which
+    may be near 0 at one clip and not at the other, tells none.
+    """
+    counts = [item.count for item in plan.estimates if item.count is not None]
+    ratios = [measure.ratio_of(total, low) for total, low in zip(high, finest, strict=True)]
+    return [estimate.rescaled(vector, *ratios[counts[0] if counts else at]) for at, vector in enumerate(vectors)]
 
 
 def _others(plan: BoundSelect, shares: Shares, clips: Clips, exact: Sequence[Sequence[int]]) -> dict[str, Estimated]:
@@ -323,7 +327,7 @@ def _clip(plan: BoundSelect, clips: Clips, learned: dict[NormKind, Learned]) -> 
         learned=is_learned,
         lost=None if found is None else ratio_text(found[0]),
         lost_half_width=None if found is None else ratio_text(found[1]),
-        corrected=plan.options.correction,
+        corrected=corrects(plan),
     )
 
 

@@ -1,8 +1,5 @@
 """What is told must not be wrong: statements whose answer was once useless, biased, mislabelled or a fault, without any
 loss of privacy.
-
-Those marked OPEN are defects of the code as it stands: the mark goes with the defect, for it fails once the test
-passes.
 """
 
 from __future__ import annotations
@@ -22,11 +19,9 @@ from tests.support.exact_crowd import EVENTS, HIDDEN, crowd, holding
 from tests.support.exact_enclave import Row, Table, cell, exact_enclave
 from tests.support.refusals import refused_by
 
-OPEN = pytest.mark.xfail(strict=True, reason="a defect that is known and reported")
 OPEN_KEYS = "shop, COUNT(*) AS n, SUM(x) AS s FROM events GROUP BY shop"
 
 
-@OPEN
 @pytest.mark.parametrize("high", [10**7, 10**8, 10**10, 10**12])
 def test_a_sum_of_large_amounts_can_be_asked(high: int) -> None:
     money = changed(EVENTS, columns=(*EVENTS.columns[:2], column("m", ColumnType.INTEGER, bounds=(0, high))))
@@ -64,7 +59,6 @@ def corrected(options: str) -> DPTable:
             return enclave.run(f"SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS({options}) {sql}")
 
 
-@OPEN
 @pytest.mark.slow
 def test_a_correction_keeps_a_sum_inside_what_its_rows_can_hold() -> None:
     """A centred total may be near 0 at one clip and not at the other: its ratio says nothing of any group's sum."""
@@ -74,7 +68,6 @@ def test_a_correction_keeps_a_sum_inside_what_its_rows_can_hold() -> None:
         assert float(cell(table, at, 0) or 0) <= 10 * (rows + 3 * width)
 
 
-@OPEN
 def test_a_table_says_that_it_was_corrected_only_where_it_was() -> None:
     with holding(crowd()) as enclave:
         table = enclave.run(f"SELECT WITH DIFFERENTIAL_PRIVACY OPTIONS(clip_correction=true) {OPEN_KEYS}", "4")

@@ -1,7 +1,6 @@
 """Attempts to lose more than is booked, or to have an answer follow one person beyond the bound.
 
-Each is an attack, or a question that an attack would have answered wrongly; it passes because it is blocked. Those
-marked OPEN are defects of the code as it stands: the mark goes with the defect, for it fails once the test passes.
+Each is an attack, or a question that an attack would have answered wrongly; it passes because it is blocked.
 """
 
 from __future__ import annotations
@@ -33,9 +32,6 @@ from enclave_runner.supervisor.run_query import KEYS_MARGIN
 from tests.support.enclave_home import changed, column
 from tests.support.exact_crowd import EVENTS, HIDDEN, crowd, holding
 from tests.support.exact_enclave import Table, neighbours
-
-OPEN = pytest.mark.xfail(strict=True, reason="a defect that is known and reported")
-
 
 # What is booked is what was drawn
 
@@ -151,7 +147,6 @@ def test_a_relative_target_books_both_of_its_runs(rest: str, target: str) -> Non
     assert answered.spent[0].pico_rho <= query.reserved
 
 
-@OPEN
 def test_a_relative_target_over_open_keys_books_the_delta_of_both_of_its_runs() -> None:
     """The rough run chooses keys as well: what it saw of lone ones decides how much the second may spend."""
     with holding(crowd()) as enclave:
@@ -162,7 +157,6 @@ def test_a_relative_target_over_open_keys_books_the_delta_of_both_of_its_runs() 
     assert meter.delta <= Decimal(booked).scaleb(-18)
 
 
-@OPEN
 def test_a_relative_target_that_nothing_shows_to_be_reached_takes_all_that_it_may() -> None:
     """Where no cell stands out of the rough noise the least was taken: an answer thirty times as noisy, unasked."""
     with holding(()) as enclave:
@@ -194,7 +188,6 @@ def test_the_shares_of_two_portions_are_no_more_than_the_whole() -> None:
 # The memory of answers
 
 
-@OPEN
 def test_an_answer_is_given_again_only_to_the_very_same_question() -> None:
     """Whatever can change a released byte is in the key; or two questions would get one answer."""
     asked = (
@@ -240,7 +233,6 @@ def test_the_same_question_in_other_words_is_the_same_question() -> None:
 # No unnoised bit of one person
 
 
-@OPEN
 def test_the_failure_of_too_many_keys_is_as_rare_as_a_threshold() -> None:
     """A worker stops at a fixed number of keys. That it was let in with more than that is a δ that nobody books."""
     with holding(crowd(5)) as enclave:
@@ -258,7 +250,6 @@ def test_a_fine_fraction_is_no_test_of_an_exact_total(total: int) -> None:
     assert 0 <= choose_quantile([0, total], 1, 10**16, 1, 2 * 10**12) <= 1
 
 
-@OPEN
 @pytest.mark.parametrize("share", ["1e-17", "0.0000000000000000000001"])
 def test_what_public_facts_make_impossible_is_refused_before_it_is_paid(share: str) -> None:
     """A quantile so fine that no choice is wide enough failed (dp.scale) after its loss was reserved."""
