@@ -25,11 +25,11 @@ from enclave_runner.plan.tables import quote
 KEY_SALT = "yunei"  # which keys of a unit count is fixed by a digest: the same in every run, and nobody's choice
 
 
-def render_sums(plan: BoundSelect, clip: int) -> str:
-    """One row per non-empty group: its keys, then the weighted sum of each statistic."""
+def render_sums(plan: BoundSelect, *clips: int) -> str:
+    """One row per non-empty group: its keys, then the weighted sum of each statistic, clip by clip."""
     if plan.sums is None:
         raise ValueError("the plan has no sums")
-    sums = [_weighted(item, plan.sums.clipping, clip) for item in plan.sums.statistics]
+    sums = [_weighted(item, plan.sums.clipping, clip) for clip in clips for item in plan.sums.statistics]
     return _grouped(plan, sums, None)
 
 

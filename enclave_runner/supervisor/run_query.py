@@ -176,11 +176,14 @@ def _aggregation(plan: BoundSelect, shares: Shares, clips: Clips) -> Aggregation
     coarsenings: list[int] = []
     if plan.sums is not None:
         width = len(plan.sums.statistics)
-        queries.append(CellQuery(sql=render_sums(plan, clips.sums), axes=axes, width=width))
-        coarsenings.append(measure.sums_coarsening(plan, clips.sums))
-        if shares.correction is not None:
-            queries.append(CellQuery(sql=render_sums(plan, clips.high), axes=axes, width=width))
-            coarsenings.append(measure.sums_coarsening(plan, clips.high))
+        wanted = [clips.sums] if shares.correction is None else [clips.sums, clips.high]
+        coarse = [measure.sums_coarsening(plan, clip) for clip in wanted]
+        # Both clips in one pass over the rows, where one coarsening serves both.
+        passes = [tuple(wanted)] if len(set(coarse)) == 1 else [(clip,) for clip in wanted]
+        for together, coarsening in zip(passes, coarse, strict=False):
+            sql = render_sums(plan, *together)
+            queries.append(CellQuery(sql=sql, axes=axes, width=width * len(together)))
+            coarsenings.append(coarsening)
     queries += [CellQuery(sql=render_units(plan, item), axes=axes, width=1) for item in plan.units]
     queries += [CellQuery(sql=render_values(plan, item), axes=(item.labels,), width=1) for item in plan.values]
     queries += [
