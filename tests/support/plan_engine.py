@@ -311,10 +311,13 @@ def _aggregated(
         return
     queries = list(zip(task.queries, task.coarsenings, strict=True))
     others = len(plan.units) + len(plan.values) + len(plan.histograms)
-    for (query, coarsening), some in zip(queries[: len(queries) - others], (shares, high), strict=False):
-        sums = total([share.sums for share in some])
-        for at in range(query.width):
-            yield tuple(sums[at, key] // coarsening for key in product(*axes))
+    clipped = iter((shares, high))
+    width = len(plan.sums.statistics) if plan.sums is not None else 1
+    for query, coarsening in queries[: len(queries) - others]:
+        for _ in range(query.width // width):  # one query may sum at both clips
+            sums = total([share.sums for share in next(clipped)])
+            for at in range(width):
+                yield tuple(sums[at, key] // coarsening for key in product(*axes))
     for index in range(len(plan.units)):
         yield tuple(dense(total([share.units[index] for share in shares]), axes))
     for index, values in enumerate(plan.values):
