@@ -294,7 +294,7 @@ def _keyed(task: Discovery, shares: Sequence[Share]) -> KeyedVectors:
     if task.keys:
         sums = total([share.sums for share in shares])
         width = sum(query.width for query in task.queries)
-        vectors = tuple(tuple(sums[at, key] for key in task.keys) for at in range(width))
+        vectors = tuple(tuple(sums[at, key] // task.coarsening for key in task.keys) for at in range(width))
         return KeyedVectors(keys=task.keys, units=(0,) * len(task.keys), vectors=vectors)
     candidates = total([share.candidates for share in shares])
     keys = sorted(tuple(map(str, key)) for key in candidates if None not in key)
@@ -347,7 +347,10 @@ def moved(plan: BoundSelect, first: Run, second: Run) -> dict[str, Fraction]:
             joint.setdefault(one.name, []).append((one, other))
     for name, pairs in joint.items():
         power = 1 if name.startswith("quantile") else plan.power
-        (promised,) = {draw.sensitivity for pair in pairs for draw in pair}
+        promises = {draw.sensitivity for pair in pairs for draw in pair}
+        # What flooring adds counts the told keys, of which the recorder, without a threshold, tells one side more.
+        assert len(promises) == 1 or plan.is_open, promises
+        promised = max(promises)
         distance = sum(abs(a - b) ** power for x, y in pairs for a, b in zip(x.cells, y.cells, strict=True))
         found[name] = Fraction(distance, promised**power)
     return found
