@@ -200,13 +200,12 @@ def test_values_are_counted_where_any_unit_shows_them() -> None:
     assert found.cells == (Fraction(3),)
 
 
-def test_the_quantile_of_each_group_is_an_edge_of_the_grid() -> None:
+def test_the_quantile_of_each_group_is_a_bin_of_the_grid() -> None:
     plan = bound("SELECT region, MEDIAN(age) AS m FROM homes GROUP BY region")
     (histogram,) = plan.histograms
-    exact = [100_000 * (20 <= age <= 40) for age in range(121)] + [100_000 * (age >= 21) for age in range(121)]
+    exact = [100_000 * (20 <= age <= 40) for age in range(121)] + [100_000 * (age >= 20) for age in range(121)]
     found = measure.noisy_quantile(histogram, exact, 2, Fraction(1, 2), 1, Share(10**12, None))
-    assert found[0] in {30, 31}
-    assert found[1] == 71
+    assert found == (30, 70)
     with pytest.raises(Failed):
         measure.noisy_quantile(histogram, exact[:-1], 2, Fraction(1, 2), 1, RHO)
 
