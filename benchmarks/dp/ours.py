@@ -39,10 +39,10 @@ from enclave_runner.contract.grant import Grant, Mode, Purpose, Scope
 from enclave_runner.contract.job import QueryJob
 from enclave_runner.contract.privacy import RHO_UNIT, Budget, PrivacyLoss
 from enclave_runner.contract.receipt import DPTable
-from enclave_runner.supervisor.extracts import Extracts, query_extraction
+from enclave_runner.supervisor.extracts import Extracts
 from enclave_runner.supervisor.plan_query import PlannedQuery
 from enclave_runner.supervisor.prepare import PreparedQuery, prepare_query
-from enclave_runner.supervisor.run_query import finished_table, measured_groups, spreads_of
+from enclave_runner.supervisor.run_query import finished_table, measured_groups, query_extracts
 
 KEY = Column(name="user_id", title="user_id", type=ColumnType.TEXT, grade=3)
 ENTITY = "resident"
@@ -98,10 +98,7 @@ class Ours:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the deployment."""
-        for built in self._built.values():
-            if isinstance(built, Built):
-                built.made.close()
+        """Lets go of the extracts and ends the deployment."""
         self._stack.close()
 
     def ask(self, statement: str, bound: Bound) -> Run | NoRun:
@@ -160,8 +157,7 @@ class Ours:
         assert isinstance(prepared, PreparedQuery)
         query = prepared.query
         planned = time.perf_counter()
-        order = query_extraction(query.plan, query.held, query.learns, query.partitions)
-        made = Extracts(enclave, order, query.held, tuple(spreads_of(query.plan, query.shares).values()))
+        made = self._stack.enter_context(query_extracts(enclave, query))
         if query.partitions == 1:  # more of them are built anew at every asking, and that is then timed
             next(made.each())
         return Built(query, made, planned - began, time.perf_counter() - planned)

@@ -51,11 +51,11 @@ def linear(estimate: Estimate, vectors: Sequence[Noisy], statistics: Sequence[St
     """COUNT, SUM, AVG, VARIANCE and STDDEV from the joint vector."""
     match estimate.kind:
         case AggregateKind.COUNT if estimate.count is not None:
-            return _plain(vectors[estimate.count])
+            return plain(vectors[estimate.count])
         case AggregateKind.SUM if estimate.total is not None:
             centre = _centre(estimate, statistics)
             if estimate.count is None or not centre:
-                return _plain(vectors[estimate.total])
+                return plain(vectors[estimate.total])
             return _shifted(vectors[estimate.total], vectors[estimate.count], centre)
         case AggregateKind.AVG:
             return _by_group(estimate, vectors, statistics, _mean)
@@ -64,11 +64,6 @@ def linear(estimate: Estimate, vectors: Sequence[Noisy], statistics: Sequence[St
         case AggregateKind.STDDEV:
             return _by_group(estimate, vectors, statistics, _deviation)
     raise Failed("egress.shape")
-
-
-def plain(noisy: Noisy) -> Estimated:
-    """A noisy vector as it is."""
-    return _plain(noisy)
 
 
 def rescaled(noisy: Noisy, ratio: Fraction, ratio_variance: float) -> Noisy:
@@ -80,7 +75,8 @@ def rescaled(noisy: Noisy, ratio: Fraction, ratio_variance: float) -> Noisy:
     return Noisy(tuple(cell * ratio for cell in noisy.cells), variance, width)
 
 
-def _plain(noisy: Noisy) -> Estimated:
+def plain(noisy: Noisy) -> Estimated:
+    """A noisy vector as it is."""
     return Estimated(noisy.cells, (noisy.half_width,) * len(noisy.cells))
 
 

@@ -11,11 +11,9 @@ from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
 from enclave_runner.contract.receipt import DPTable, Measure
 from enclave_runner.dp.conversion import epsilon_of, pico_rho_of
-from enclave_runner.dp.mechanism import Mechanism, gaussian
+from enclave_runner.dp.mechanism import MAX_CELL, Mechanism, gaussian
 from enclave_runner.egress.table import fraction_text, width_text
 from enclave_runner.plan.bound import BoundFeatures
-
-MAX_CELL = 1 << 62
 
 
 def histogram_loss(budget: Budget) -> int:

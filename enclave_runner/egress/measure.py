@@ -130,6 +130,12 @@ def sums_coarsening(plan: BoundSelect, clip: int) -> int:
     return 1 if plan.sums is None else coarsening_of(plan.population, plan.sums.clipping.sensitivity(clip))
 
 
+def sums_bound(plan: BoundSelect, sums: Sums, clip: int) -> int:
+    """By how much one unit moves the coarsened joint vector over public groups, and any sum of its cells."""
+    cells, several = plan.cells * len(sums.statistics), len(plan.grouping_sets) > 1
+    return coarsened(sums.clipping.sensitivity(clip), sums_coarsening(plan, clip), plan.power, cells, several)
+
+
 def noisy_sums(
     plan: BoundSelect, sums: Sums, share: Share, clip: int, exact: Sequence[Sequence[int]]
 ) -> list[list[Noisy]]:
@@ -137,16 +143,13 @@ def noisy_sums(
     cells = plan.cells
     if len(exact) != len(sums.statistics) or any(len(vector) != cells for vector in exact):
         raise Failed("egress.shape")
-    coarsening, several = sums_coarsening(plan, clip), len(plan.grouping_sets) > 1
-    bound = coarsened(sums.clipping.sensitivity(clip), coarsening, plan.power, cells * len(exact), several)
-    units = [
-        Fraction(coarsening, sums.clipping.weight_scale * item.multiplier * 10**item.scale) for item in sums.statistics
-    ]
-    if not several:
+    bound, coarsening = sums_bound(plan, sums, clip), sums_coarsening(plan, clip)
+    units = [sums.unit(at, coarsening) for at in range(len(sums.statistics))]
+    if len(plan.grouping_sets) == 1:
         mechanism = share.mechanism(bound)
         flat = mechanism.add([cell for vector in exact for cell in vector])
         parts = [flat[start : start + cells] for start in range(0, len(flat), cells)]
-        return [[_noisy(part, unit, mechanism) for part, unit in zip(parts, units, strict=True)]]
+        return [[noisy(part, unit, mechanism) for part, unit in zip(parts, units, strict=True)]]
     return _marginals(plan, share, bound, exact, units)
 
 
@@ -158,12 +161,8 @@ def open_sums(plan: BoundSelect, sums: Sums, share: Share, clip: int, exact: Seq
     mechanism = share.mechanism(bound)
     flat = mechanism.add([cell for vector in exact for cell in vector])
     return [
-        _noisy(
-            flat[index * count : (index + 1) * count],
-            Fraction(coarsening, sums.clipping.weight_scale * item.multiplier * 10**item.scale),
-            mechanism,
-        )
-        for index, item in enumerate(sums.statistics)
+        noisy(flat[at * count : (at + 1) * count], sums.unit(at, coarsening), mechanism)
+        for at in range(len(sums.statistics))
     ]
 
 
@@ -173,11 +172,7 @@ def whole_sums(
     """The statistics over all groups together: they move by no more than the vector over the groups."""
     bound = coarsened(sums.clipping.sensitivity(clip), coarsening, plan.power, plan.cells * len(exact), True)
     mechanism = share.mechanism(bound)
-    scale = sums.clipping.weight_scale
-    return [
-        _noisy([cell], Fraction(coarsening, scale * item.multiplier * 10**item.scale), mechanism)
-        for cell, item in zip(mechanism.add(exact), sums.statistics, strict=True)
-    ]
+    return [noisy([cell], sums.unit(at, coarsening), mechanism) for at, cell in enumerate(mechanism.add(exact))]
 
 
 def ratio_of(high: Noisy, low: Noisy) -> tuple[Fraction, float]:
@@ -194,7 +189,7 @@ def ratio_of(high: Noisy, low: Noisy) -> tuple[Fraction, float]:
 def noisy_units(exact: Sequence[int], groups: int, power: int, share: Share) -> Noisy:
     """Counts of units in groups, one unit counting in at most `groups` of them."""
     mechanism, step = units_mechanism(groups, power, share)
-    return _noisy(mechanism.add([cell * step for cell in exact]), Fraction(1, step), mechanism)
+    return noisy(mechanism.add([cell * step for cell in exact]), Fraction(1, step), mechanism)
 
 
 def units_mechanism(groups: int, power: int, share: Share) -> tuple[Mechanism, int]:
@@ -207,7 +202,7 @@ def units_mechanism(groups: int, power: int, share: Share) -> tuple[Mechanism, i
 def noisy_values(exact: Sequence[int], limit: int, share: Share) -> Noisy:
     """How many values occur: one unit can bring or take away at most `limit`."""
     mechanism = share.mechanism(limit)
-    return _noisy(mechanism.add([sum(1 for cell in exact if cell > 0)]), Fraction(1), mechanism)
+    return noisy(mechanism.add([sum(1 for cell in exact if cell > 0)]), Fraction(1), mechanism)
 
 
 def noisy_quantile(
@@ -225,7 +220,8 @@ def noisy_quantile(
     return tuple((first + histogram.step * at) / 10**histogram.scale for at in chosen)
 
 
-def _noisy(cells: Sequence[int], unit: Fraction, mechanism: Mechanism) -> Noisy:
+def noisy(cells: Sequence[int], unit: Fraction, mechanism: Mechanism) -> Noisy:
+    """Cells that the mechanism has made noisy, of that unit."""
     scale = float(unit)
     return Noisy(tuple(cell * unit for cell in cells), mechanism.variance * scale**2, mechanism.half_width * scale)
 
@@ -244,8 +240,8 @@ def _marginals(
         measured = {}
         for axes, mechanism in mechanisms.items():
             summed = base.sum(axis=tuple(axis for axis in range(len(sizes)) if axis not in axes))
-            noisy = np.array(mechanism.add([int(cell) for cell in summed.ravel()]), dtype=np.int64)
-            measured[axes] = (noisy.reshape(summed.shape), mechanism.variance)
+            drawn = np.array(mechanism.add([int(cell) for cell in summed.ravel()]), dtype=np.int64)
+            measured[axes] = (drawn.reshape(summed.shape), mechanism.variance)
         consistent = reconcile(sizes, measured)
         for at, axes in enumerate(sets):
             cells, variance = consistent[axes]

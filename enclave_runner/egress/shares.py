@@ -106,10 +106,8 @@ def learned_norms(plan: BoundSelect) -> tuple[NormKind, ...]:
 
     The catalogue's bound stays the upper limit.
     """
-    clippings = [histogram.clipping for histogram in plan.histograms]
-    clippings += [plan.sums.clipping] if plan.sums is not None else []
     several = [source for source in plan.sources if source.rows]
-    kinds = [clipping.kind for clipping in clippings if clipping.kind is not NormKind.NONE]
+    kinds = [clipping.kind for clipping in plan.clippings if clipping.kind is not NormKind.NONE]
     if plan.options.bounds is Bounds.CATALOGUE or len(several) > 1:
         return ()
     return tuple(dict.fromkeys(kinds))

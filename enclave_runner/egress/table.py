@@ -14,7 +14,7 @@ from enclave_runner.contract.receipt import Clip, DPTable, Measure
 from enclave_runner.dp.conversion import epsilon_of
 from enclave_runner.dp.marginals import variances_of
 from enclave_runner.egress.estimate import Estimated
-from enclave_runner.egress.measure import coarsened, sums_coarsening, units_mechanism
+from enclave_runner.egress.measure import sums_bound, sums_coarsening, units_mechanism
 from enclave_runner.egress.shares import Shares
 from enclave_runner.plan.bound import BoundSelect, Estimate
 from enclave_runner.plan.finish import computed_outputs
@@ -73,8 +73,8 @@ def release(
 ) -> DPTable:
     """The table as it leaves."""
     texts = groups.texts(plan)
-    shown = [output.expression for output in plan.outputs]
-    keys = [slot.index for slot in shown if isinstance(slot, Slot) and slot.is_key]
+    shown = [output.expression for output in plan.outputs if output.is_key]
+    keys = [slot.index for slot in shown if isinstance(slot, Slot)]
     computed = [output.name for output in computed_outputs(plan)]
     rows: list[tuple[str | None, ...]] = []
     widths: list[tuple[str | None, ...]] = []
@@ -85,16 +85,14 @@ def release(
             if not isinstance(output.expression, Slot):
                 cells.append(extra[computed.index(output.name)])
                 reach.append(None)
-            elif not output.expression.is_key:
+            elif not output.is_key:
                 at = output.expression.index
                 cells.append(texts[row][at])
                 reach.append(_width(plan, plan.estimates[at], groups.aggregates[at].half_widths[row]))
         rows.append((*(groups.keys[row][index] for index in keys), *cells))
         widths.append(tuple(reach))
     return DPTable(
-        keys=tuple(
-            output.name for output in plan.outputs if isinstance(output.expression, Slot) and output.expression.is_key
-        ),
+        keys=tuple(output.name for output in plan.outputs if output.is_key),
         measures=_measures(plan, shares, widths),
         rows=tuple(rows),
         half_widths=tuple(widths),
@@ -113,7 +111,7 @@ def expected_measures(plan: BoundSelect, shares: Shares) -> tuple[Measure, ...]:
             name=output.name, unit=_unit(plan, output.expression), half_width=_expected(plan, shares, output.expression)
         )
         for output in plan.outputs
-        if not (isinstance(output.expression, Slot) and output.expression.is_key)
+        if not output.is_key
     )
 
 
@@ -131,20 +129,18 @@ def expected_half_width(plan: BoundSelect, shares: Shares, estimate: Estimate) -
         return None
     clip = plan.sums.clipping.limit
     several = len(plan.grouping_sets) > 1
-    width = len(plan.sums.statistics)
     coarsening = sums_coarsening(plan, clip)
-    bound = coarsened(plan.sums.clipping.sensitivity(clip), coarsening, plan.power, plan.cells * width, several)
-    mechanism = shares.sums.mechanism(bound)
+    mechanism = shares.sums.mechanism(sums_bound(plan, plan.sums, clip))
     half_width = mechanism.half_width
     if several:
         sizes = [len(axis.labels) for axis in plan.axes]
         even = {frozenset(kept): mechanism.variance * len(plan.grouping_sets) for kept in plan.grouping_sets}
         half_width = half_width * math.sqrt(max(variances_of(sizes, even).values()) / mechanism.variance)
     statistic = plan.sums.statistics[at]
-    reach = half_width * _unit_of(plan, coarsening, at)
+    reach = half_width * float(plan.sums.unit(at, coarsening))
     if estimate.kind is AggregateKind.SUM and estimate.count is not None and statistic.centre:
         centre = abs(statistic.centre) / 10**statistic.scale
-        reach = math.hypot(reach, centre * half_width * _unit_of(plan, coarsening, estimate.count))
+        reach = math.hypot(reach, centre * half_width * float(plan.sums.unit(estimate.count, coarsening)))
     return reach
 
 
@@ -182,7 +178,7 @@ def ratio_text(value: float, decimals: int = 4) -> str:
 def _measures(plan: BoundSelect, shares: Shares, widths: Sequence[Sequence[str | None]]) -> tuple[Measure, ...]:
     """The measures; one half width for a column where all its cells have the same."""
     measures = []
-    shown = [o for o in plan.outputs if not (isinstance(o.expression, Slot) and o.expression.is_key)]
+    shown = [output for output in plan.outputs if not output.is_key]
     for at, output in enumerate(shown):
         found = {row[at] for row in widths}
         only = next(iter(found)) if len(found) == 1 else None
@@ -217,13 +213,6 @@ def _distinct_half_width(plan: BoundSelect, shares: Shares, estimate: Estimate) 
     else:
         mechanism, step = units_mechanism(plan.units[at].groups, plan.power, shares.units[at])
     return mechanism.half_width / step
-
-
-def _unit_of(plan: BoundSelect, coarsening: int, at: int) -> float:
-    if plan.sums is None:
-        return 0.0
-    statistic = plan.sums.statistics[at]
-    return float(Fraction(coarsening, plan.sums.clipping.weight_scale * statistic.multiplier * 10**statistic.scale))
 
 
 def fraction_text(value: Fraction | None, decimals: int) -> str | None:

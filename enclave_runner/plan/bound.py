@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from fractions import Fraction
 
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.dataset import ColumnType
@@ -98,6 +99,11 @@ class Sums(Value, frozen=True):
     statistics: tuple[Statistic, ...]
     clipping: Clipping
 
+    def unit(self, at: int, coarsening: int) -> Fraction:
+        """What one unit of a noisy cell of that statistic is in the statistic's own unit."""
+        item = self.statistics[at]
+        return Fraction(coarsening, self.clipping.weight_scale * item.multiplier * 10**item.scale)
+
 
 class Units(Value, frozen=True):
     """How many units a group has rows of. One unit counts in at most `groups` of them."""
@@ -172,6 +178,12 @@ class BoundSelect(Value, frozen=True):
     def is_open(self) -> bool:
         """Whether any key has to be found by threshold."""
         return any(axis.is_open for axis in self.axes)
+
+    @property
+    def clippings(self) -> tuple[Clipping, ...]:
+        """How every clipped vector is bounded: the histograms', then the joint vector's."""
+        sums = () if self.sums is None else (self.sums.clipping,)
+        return (*(histogram.clipping for histogram in self.histograms), *sums)
 
     @property
     def entity_sets(self) -> tuple[str, ...]:

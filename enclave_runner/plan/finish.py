@@ -9,7 +9,7 @@ from __future__ import annotations
 from enclave_runner.contract.errors import Refused
 from enclave_runner.plan.bound import BoundSelect
 from enclave_runner.plan.nodes import Call, Constant, Expression, Function, Literal, Name, Output, Slot
-from enclave_runner.plan.scalar import NUMBER
+from enclave_runner.plan.scalar import NUMBER, text
 
 NOISY = "noisy"
 INFIX = {
@@ -114,5 +114,5 @@ def _constant(item: Constant) -> str:
         case Literal.NUMBER if NUMBER.fullmatch(item.text):
             return f"CAST({item.text} AS DOUBLE)"
         case Literal.TEXT | Literal.DATE:
-            return "'" + item.text.replace("'", "''") + "'"
+            return text(item.text)
     raise Refused("sql.constant", column=item.text[:32], position=item.position)

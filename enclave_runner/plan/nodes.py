@@ -139,6 +139,11 @@ class Output(Value, frozen=True):
     name: str
     expression: Expression
 
+    @property
+    def is_key(self) -> bool:
+        """Whether it shows a group key."""
+        return isinstance(self.expression, Slot) and self.expression.is_key
+
 
 class Order(Value, frozen=True):
     """One expression of ORDER BY, over slots."""

@@ -35,10 +35,7 @@ def read(sql: str) -> tuple[exp.Select, Options]:
     Every node has a position (`position`). Raises Refused: `sql.syntax`, `sql.statement`, `sql.too-long`,
     `sql.too-deep`, `sql.clause` or what `parse_options.cut` says.
     """
-    try:
-        tokens = DuckDB().tokenize(sql)
-    except FAULTS:
-        raise Refused("sql.syntax", position=1) from None
+    tokens = _tokens(sql)
     _check_bounds(tokens)
     tokens, options = cut(tokens)
     parser = _Parser(dialect="duckdb")
@@ -62,12 +59,7 @@ def statements(sql: str) -> tuple[tuple[int, str], ...]:
     Raises:
         Refused: `sql.syntax`, `sql.too-long`.
     """
-    try:
-        tokens = DuckDB().tokenize(sql)
-    except FAULTS:
-        raise Refused("sql.syntax", position=1) from None
-    if len(tokens) > MAX_TOKENS:
-        raise Refused("sql.too-long", max=MAX_TOKENS)
+    tokens = _tokens(sql)
     parts: list[tuple[int, str]] = []
     first: Token | None = None
     last: Token | None = None
@@ -81,6 +73,16 @@ def statements(sql: str) -> tuple[tuple[int, str], ...]:
     if first is not None and last is not None:
         parts.append((first.start, sql[first.start : last.end + 1]))
     return tuple(parts)
+
+
+def _tokens(sql: str) -> list[Token]:
+    try:
+        tokens = DuckDB().tokenize(sql)
+    except FAULTS:
+        raise Refused("sql.syntax", position=1) from None
+    if len(tokens) > MAX_TOKENS:
+        raise Refused("sql.too-long", max=MAX_TOKENS)
+    return tokens
 
 
 def _check_complete(select: exp.Select) -> None:
@@ -121,9 +123,7 @@ def only(node: exp.Expr, *names: str) -> None:
 
 
 def _check_bounds(tokens: list[Token]) -> None:
-    """One statement that reads, of bounded length and depth, before the parser sees it."""
-    if len(tokens) > MAX_TOKENS:
-        raise Refused("sql.too-long", max=MAX_TOKENS)
+    """One statement that reads, of bounded depth, before the parser sees it."""
     if not tokens or tokens[0].token_type not in READING:
         raise Refused("sql.statement", position=tokens[0].start + 1 if tokens else 1)
     for end, behind in pairwise(tokens):

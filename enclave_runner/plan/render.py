@@ -18,7 +18,7 @@ from enclave_runner.plan.bound import (
     Units,
     Values,
 )
-from enclave_runner.plan.scalar import SAFE, number
+from enclave_runner.plan.scalar import SAFE, number, text
 from enclave_runner.plan.statistics import both
 from enclave_runner.plan.tables import quote
 
@@ -79,7 +79,7 @@ def render_features(plan: BoundFeatures) -> str:
 
 def literal(value: int | str) -> str:
     """An SQL constant."""
-    return number(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
+    return number(value) if isinstance(value, int) else text(value)
 
 
 def _grouped(plan: BoundSelect, sums: list[str], condition: str | None, extra: str | None = None) -> str:

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import msgspec
+
 from enclave_runner.contract.dataset import ColumnType, DatasetSpec
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.jail.confine import EXTRACT_NAME
@@ -38,11 +40,7 @@ class Extracts:
     def each(self) -> Iterator[int]:
         """The sealed memory of every partition; the descriptor is good until the next one is asked for."""
         if self._order.partitions == 1:
-            if self._only is None:
-                self._only = build(self._enclave, self._order, self._held)
-                for task in self._spreads:
-                    self._counted[task] = self._count(task, self._only)
-            yield self._only
+            yield self._whole()
             return
         for partition in range(self._order.partitions):
             order = _numbered(self._order, partition)
@@ -58,12 +56,20 @@ class Extracts:
         Raises:
             Failed: as `each`, `job.answer`.
         """
-        for descriptor in self.each() if task not in self._counted else ():
-            if self._order.partitions > 1 or task not in self._counted:
-                found = self._count(task, descriptor)
-                known = self._counted.get(task, (0,) * len(found))
-                self._counted[task] = tuple(a + b for a, b in zip(known, found, strict=True))
+        if self._order.partitions == 1:
+            self._whole()
+        if task not in self._counted:
+            found = [self._count(task, descriptor) for descriptor in self.each()]
+            self._counted[task] = tuple(map(sum, zip(*found, strict=True)))
         return self._counted[task]
+
+    def _whole(self) -> int:
+        """The only partition, built at the first call."""
+        if self._only is None:
+            self._only = build(self._enclave, self._order, self._held)
+            for task in self._spreads:
+                self._counted[task] = self._count(task, self._only)
+        return self._only
 
     def _count(self, task: Spread, descriptor: int) -> tuple[int, ...]:
         answer = self._enclave.work(task, [descriptor])
@@ -166,10 +172,13 @@ def build(enclave: Enclave, order: Extraction, held: tuple[HeldVersion, ...]) ->
 
 def tables_of(held: tuple[HeldVersion, ...], plan: BoundSelect) -> tuple[tuple[tuple[str, ColumnType], ...], ...]:
     """The columns of every table of a query, with their types: what a rehearsal is made from."""
-    return tuple(_typed(source.columns, version.spec) for source, version in zip(plan.sources, held, strict=True))
+    return tuple(
+        typed_columns(source.columns, version.spec) for source, version in zip(plan.sources, held, strict=True)
+    )
 
 
-def _typed(columns: tuple[str, ...], spec: DatasetSpec) -> tuple[tuple[str, ColumnType], ...]:
+def typed_columns(columns: tuple[str, ...], spec: DatasetSpec) -> tuple[tuple[str, ColumnType], ...]:
+    """Columns with their types; a generated key, which the specification does not list, is a text."""
     types: Mapping[str, ColumnType] = {column.name: column.type for column in spec.columns}
     return tuple((name, types.get(name, ColumnType.TEXT)) for name in columns)
 
@@ -178,9 +187,7 @@ def _above(plan: BoundSelect, source: BoundSource) -> int | None:
     """The least clip by rows of this table alone; None where norms are multiplied."""
     if sum(other.rows for other in plan.sources) != 1 or not source.rows:
         return None
-    clippings = [histogram.clipping for histogram in plan.histograms]
-    clippings += [plan.sums.clipping] if plan.sums is not None else []
-    return min(clipping.limit for clipping in clippings if clipping.kind is NormKind.ROWS)
+    return min(clipping.limit for clipping in plan.clippings if clipping.kind is NormKind.ROWS)
 
 
 def _row_bytes(part: Part, order: Extraction) -> int:
@@ -192,11 +199,4 @@ def _row_bytes(part: Part, order: Extraction) -> int:
 
 
 def _numbered(order: Extraction, partition: int) -> Extraction:
-    return Extraction(
-        parts=order.parts,
-        root=order.root,
-        spread=order.spread,
-        subject=order.subject,
-        partition=partition,
-        partitions=order.partitions,
-    )
+    return msgspec.structs.replace(order, partition=partition)

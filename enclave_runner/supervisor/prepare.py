@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from enclave_runner.contract.codec import decode, digest, encode
-from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
+from enclave_runner.contract.dataset import DatasetSpec, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Grant, Mode, Scope
 from enclave_runner.contract.job import Job, ModelJob, Predicate, QueryJob, Question, VerificationJob
@@ -33,6 +33,7 @@ from enclave_runner.plan.nodes import Name
 from enclave_runner.plan.render import render_features
 from enclave_runner.plan.tables import Granted, granted_column
 from enclave_runner.supervisor.enclave import Enclave
+from enclave_runner.supervisor.extracts import typed_columns
 from enclave_runner.supervisor.holdings import HeldVersion
 from enclave_runner.supervisor.plan_query import PlannedQuery, answer_key, finishing_of, plan_query, rehearsal_of
 from enclave_runner.supervisor.workload import PlannedWorkload, plan_workload
@@ -180,9 +181,7 @@ def _without_data(enclave: Enclave, grant: Grant, task: Parsing | Rehearsal | Fi
 
 
 def _features_rehearsal(plan: BoundFeatures, spec: DatasetSpec) -> Rehearsal:
-    types = {column.name: column.type for column in spec.columns}
-    table = tuple((name, types.get(name, ColumnType.TEXT)) for name in plan.source.columns)
-    return Rehearsal(sql=(render_features(plan),), tables=(table,))
+    return Rehearsal(sql=(render_features(plan),), tables=(typed_columns(plan.source.columns, spec),))
 
 
 def _rehearse(enclave: Enclave, grant: Grant, task: Rehearsal) -> None:

@@ -6,6 +6,7 @@ Several passes over the extract may be made, each for a noisy answer that the ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -56,8 +57,7 @@ def answer_query(enclave: Enclave, query: PlannedQuery) -> Answered:
     Raises:
         Failed: with a code of the stage; the text never holds data.
     """
-    order = query_extraction(query.plan, query.held, query.learns, query.partitions)
-    with extracts(enclave, order, query.held, tuple(spreads_of(query.plan, query.shares).values())) as made:
+    with query_extracts(enclave, query) as made:
         if query.first is None:
             groups, clip = measured_groups(enclave, query, query.shares, made)
             return Answered(finished_table(enclave, query, query.shares, groups, clip), None)
@@ -97,6 +97,12 @@ def _portion(query: PlannedQuery, rough: Groups) -> Fraction:
     return min(1 - PRE_ESTIMATE, max(Fraction(1, 1000), wanted))
 
 
+def query_extracts(enclave: Enclave, query: PlannedQuery) -> AbstractContextManager[Extracts]:
+    """What a query may see, with the histograms that its clips are learned from."""
+    order = query_extraction(query.plan, query.held, query.learns, query.partitions)
+    return extracts(enclave, order, query.held, tuple(spreads_of(query.plan, query.shares).values()))
+
+
 def measured_groups(
     enclave: Enclave, query: PlannedQuery, shares: Shares, made: Extracts
 ) -> tuple[Groups, Clip | None]:
@@ -116,9 +122,8 @@ def measured_groups(
 
 def spreads_of(plan: BoundSelect, shares: Shares) -> dict[NormKind, Spread]:
     """The histogram of every norm whose clip is to be learned."""
-    clippings = [item.clipping for item in plan.histograms] + ([plan.sums.clipping] if plan.sums else [])
     return {
-        kind: Spread(norm=kind.value, edges=measure.edges_of(next(item for item in clippings if item.kind is kind)))
+        kind: Spread(norm=kind.value, edges=measure.edges_of(next(c for c in plan.clippings if c.kind is kind)))
         for kind in shares.learning
     }
 
@@ -221,10 +226,10 @@ def _others(plan: BoundSelect, shares: Shares, clips: Clips, exact: Sequence[Seq
         found[f"values-{index}"] = estimate.plain(measure.noisy_values(next(rest), values.limit, share))
     histograms = [tuple(next(rest)) for _ in plan.histograms]
     for (index, fraction), share in shares.quantiles.items():
-        edges = measure.noisy_quantile(
+        chosen = measure.noisy_quantile(
             plan.histograms[index], histograms[index], plan.cells, Fraction(fraction), clips.histograms[index], share
         )
-        found[f"quantile-{index}-{fraction}"] = Estimated(edges, (None,) * len(edges))
+        found[f"quantile-{index}-{fraction}"] = Estimated(chosen, (None,) * len(chosen))
     return found
 
 
@@ -256,9 +261,7 @@ def _open_groups(enclave: Enclave, plan: BoundSelect, shares: Shares, clips: Cli
         told = _told(plan, plan.sums, clips.sums, tuple(found.keys[index] for index in kept))
         exact = _discovered(enclave, made, told).vectors if kept else ((),) * len(plan.sums.statistics)
         vectors = measure.open_sums(plan, plan.sums, shares.sums, clips.sums, exact)
-    units = Noisy(
-        tuple(Fraction(noisy[index], step) for index in kept), mechanism.variance / step**2, mechanism.half_width / step
-    )
+    units = measure.noisy([noisy[index] for index in kept], Fraction(1, step), mechanism)
     others = {f"units-{index}": estimate.plain(units) for index in range(len(plan.units))}
     return Groups(keys=tuple(found.keys[index] for index in kept), aggregates=_estimated(plan, vectors, others))
 

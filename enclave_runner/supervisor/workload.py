@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -19,10 +20,9 @@ from enclave_runner.plan.bound import BoundSelect
 from enclave_runner.plan.nodes import SelectPlan
 from enclave_runner.plan.workload import Joint, Member, apart, joint_queries
 from enclave_runner.supervisor.enclave import Enclave
-from enclave_runner.supervisor.extracts import extracts, query_extraction
 from enclave_runner.supervisor.holdings import HeldVersion
 from enclave_runner.supervisor.plan_query import Find, PlannedQuery, answer_key, plan_query
-from enclave_runner.supervisor.run_query import finished_table, measured_groups, spreads_of
+from enclave_runner.supervisor.run_query import finished_table, measured_groups, query_extracts
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,17 @@ def plan_workload(enclave: Enclave, plans: tuple[SelectPlan, ...], job: QueryJob
     Raises:
         Refused: as `plan_query` does, and `sql.workload`.
     """
-    joints = [part for joint in joint_queries(plans) for part in _fitting(enclave, joint, job, find)]
-    queries = tuple(
-        plan_query(enclave, joint.plan, job, find, Fraction(len(joint.members), len(plans))) for joint in joints
-    )
+
+    def planned(joint: Joint) -> PlannedQuery:
+        return plan_query(enclave, joint.plan, job, find, Fraction(len(joint.members), len(plans)))
+
+    fitting = [part for joint in joint_queries(plans) for part in _fitting(joint, planned)]
+    queries = tuple(query for _, query in fitting)
     if any(query.plan.is_open for query in queries):
         raise Refused("sql.workload", what="a group key without public values")
     numbered = {
         number: PlannedTable(plan_query(enclave, member.plan, job, find), at, member)
-        for at, joint in enumerate(joints)
+        for at, (joint, _) in enumerate(fitting)
         for number, member in zip(joint.order, joint.members, strict=True)
     }
     return PlannedWorkload(queries, tuple(numbered[number] for number in range(len(plans))))
@@ -95,8 +97,7 @@ def answer_workload(enclave: Enclave, workload: PlannedWorkload) -> DPTables:
     """
     answered = []
     for query in workload.queries:
-        order = query_extraction(query.plan, query.held, query.learns, query.partitions)
-        with extracts(enclave, order, query.held, tuple(spreads_of(query.plan, query.shares).values())) as made:
+        with query_extracts(enclave, query) as made:
             answered.append(measured_groups(enclave, query, query.shares, made))
     pico_rho = sum(query.shares.pico_rho for query in workload.queries)
     pure = [query.shares.epsilon for query in workload.queries]
@@ -113,17 +114,14 @@ def answer_workload(enclave: Enclave, workload: PlannedWorkload) -> DPTables:
     return DPTables(tables=tuple(tables))
 
 
-def _fitting(enclave: Enclave, joint: Joint, job: QueryJob, find: Find) -> tuple[Joint, ...]:
-    """The joint query, or its statements apart where its groups together are too many."""
-    if len(joint.members) == 1:
-        return (joint,)
+def _fitting(joint: Joint, planned: Callable[[Joint], PlannedQuery]) -> list[tuple[Joint, PlannedQuery]]:
+    """The joint query with its plan, or its statements apart where its groups together are too many."""
     try:
-        plan_query(enclave, joint.plan, job, find)
+        return [(joint, planned(joint))]
     except Refused as refused:
-        if refused.rule not in ("sql.cells", "sql.aggregates", "dataset.domain-missing"):
+        if len(joint.members) == 1 or refused.rule not in ("sql.cells", "sql.aggregates", "dataset.domain-missing"):
             raise
-        return apart(joint)
-    return (joint,)
+    return [(part, planned(part)) for part in apart(joint)]
 
 
 def _own_groups(table: PlannedTable, joint: BoundSelect, groups: Groups) -> Groups:
