@@ -200,14 +200,24 @@ def _check_choices(plan: BoundSelect, shares: Shares) -> None:
     Raises:
         Refused: `budget.malformed`.
     """
+    try:
+        _choice_scales(plan, shares)
+    except Failed:
+        raise Refused("budget.malformed") from None
+
+
+def _choice_scales(plan: BoundSelect, shares: Shares) -> list[float]:
+    """The scale of every quantile's choice, in units of its histogram's weight.
+
+    Raises:
+        Failed: as `choice_scale` does.
+    """
+    made = []
     for (index, share), part in shares.quantiles.items():
         fraction, clipping = Fraction(share), plan.histograms[index].clipping
-        try:
-            choice_scale(
-                fraction.numerator, fraction.denominator, clipping.sensitivity(clipping.limit), part.choice_pico_rho
-            )
-        except Failed:
-            raise Refused("budget.malformed") from None
+        move = clipping.sensitivity(clipping.limit)
+        made.append(choice_scale(fraction.numerator, fraction.denominator, move, part.choice_pico_rho))
+    return made
 
 
 def _widest(plan: BoundSelect, shares: Shares) -> float:
@@ -223,7 +233,8 @@ def _widest(plan: BoundSelect, shares: Shares) -> float:
 
 
 def _error(plan: BoundSelect, shares: Shares) -> float:
-    """What two noises are compared by: the noise's deviation on the joint vector, or the widest interval."""
+    """What two noises are compared by: the noise's deviation on the joint vector, else the widest interval; of
+    quantiles alone, which have none, the scale at which they are chosen."""
     if plan.sums is not None and shares.sums is not None:
         clipping = plan.sums.clipping
         # Both noises scale entries alike, so that their vectors compare. Scaled up from a small bound: that of a
@@ -231,7 +242,8 @@ def _error(plan: BoundSelect, shares: Shares) -> float:
         ratio = clipping.sensitivity(clipping.limit) / clipping.weight_scale
         return ratio * math.sqrt(shares.sums.mechanism(clipping.weight_scale).variance)
     widths = [expected_half_width(plan, shares, item) for item in plan.estimates]
-    return max((width for width in widths if width is not None), default=0.0)
+    known = [width for width in widths if width is not None]
+    return max(known or _choice_scales(plan, shares), default=0.0)
 
 
 def _check_room(plan: BoundSelect) -> None:

@@ -80,6 +80,12 @@ def test_auto_noise_takes_the_one_of_the_smaller_error(site: QuerySite) -> None:
     many = planned(site, options("noise = 'auto'", "MONTH(day) AS m, WIDTH_BUCKET(amount, 0, 100, 5) AS b, "
                    "COUNT(DISTINCT who) AS u FROM visits GROUP BY m, b"))  # fmt: skip
     assert (few.plan.power, many.plan.power) == (1, 2)
+    # A choice has no interval; that of an exponential mechanism at ε is the surer one while there are few of them.
+    quartiles = ", ".join(f"QUANTILE(amount, 0.{n}) AS q{n}" for n in range(1, 10))
+    choices = [
+        planned(site, options("noise = 'auto'", f"{sql} FROM visits")) for sql in ("MEDIAN(amount) AS m", quartiles)
+    ]
+    assert [query.plan.power for query in choices] == [1, 2]
     assert planned(site, options("noise = 'laplace'")).plan.power == 1
 
 
