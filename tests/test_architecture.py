@@ -27,6 +27,8 @@ LAYERS = {
         "enclave_runner.egress",
         "enclave_runner.attest",
         "enclave_runner.rawdata",
+        "enclave_runner.private",
+        "enclave_runner.he",
         "enclave_runner.kinds",
         "enclave_runner.jail",
         "enclave_runner.dp",

@@ -10,7 +10,11 @@ import os
 import socket
 import struct
 from enum import Enum
+from typing import Annotated
 
+import msgspec
+
+from enclave_runner.contract.call import MAX_ASKED, Answer, Call, SettledCall
 from enclave_runner.contract.codec import MAX_MESSAGE_BYTES, Value, decode, encode
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.job import Job
@@ -96,6 +100,72 @@ class AskAttestation(Value, frozen=True, tag="attest"):
     nonce: bytes
 
 
+class OpenProduct(Value, frozen=True, tag="open"):
+    """Build the tables of a signed `StandingTicket` and answer calls under it, in place of an earlier version of the
+    same product. Answered by `Opened`, when calls are answered; asking again tells the same.
+    """
+
+    ticket: Signed
+
+
+class AskProgress(Value, frozen=True, tag="progress"):
+    """How far is the opening under that standing ticket? Answered by `Progress`."""
+
+    ticket_id: str
+
+
+class CloseProduct(Value, frozen=True, tag="close"):
+    """Answer no more calls under that standing ticket, from now on and for good. Answered by `Closed`."""
+
+    ticket_id: str
+
+
+class AskOffer(Value, frozen=True, tag="offer"):
+    """What does that product answer now? Answered by `OfferReply`."""
+
+    product_id: str
+
+
+class AskHint(Value, frozen=True, tag="hint"):
+    """A part (at most 4 MiB) of the hint of that table version. Answered by `HintPart`."""
+
+    product_id: str
+    version: str
+    offset: int
+
+
+class RunCall(Value, frozen=True, tag="call"):
+    """One call of an open product by that business. Answered by `CallReply`; a refusal has its receipt as well.
+
+    `consents` is what covers it, where the product needs consent: the reference of one, or the digest of several.
+    """
+
+    product_id: str
+    caller_id: str
+    consents: str | None
+    call: Call
+
+
+class AskCalls(Value, frozen=True, tag="calls"):
+    """Batches of call receipts from that number on. Answered by `CallLog`."""
+
+    since: int = 0
+
+
+class AskAlarms(Value, frozen=True, tag="alarms"):
+    """About whom is too much asked, over all businesses? Answered by `Alarms`."""
+
+
+class AskPseudonyms(Value, frozen=True, tag="pseudonyms"):
+    """As `AskPseudonym`, for up to 10 000 identifiers. Answered by `Pseudonyms`, in the same order."""
+
+    dataset_id: str
+    identifiers: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ASKED)]
+
+
+VerificationRequest = (
+    OpenProduct | AskProgress | CloseProduct | AskOffer | AskHint | RunCall | AskCalls | AskAlarms | AskPseudonyms
+)
 Request = (
     Hello
     | ImportData
@@ -107,6 +177,7 @@ Request = (
     | AskLog
     | AskHoldings
     | AskAttestation
+    | VerificationRequest
 )
 
 
@@ -230,6 +301,82 @@ class AttestationReply(Value, frozen=True, tag="attest-reply"):
     attestation: Signed
 
 
+class Opened(Value, frozen=True, tag="opened"):
+    """The signed `Offer` under which calls are answered from now on."""
+
+    offer: Signed
+
+
+class Progress(Value, frozen=True, tag="progress-reply"):
+    """What an opening is doing: a stage (`waiting`, `reading`, `evaluating`, `assembling`, `hint`, `open`) and its
+    done and total parts."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class Closed(Value, frozen=True, tag="closed"):
+    """No call is answered under that ticket any more."""
+
+
+class OfferReply(Value, frozen=True, tag="offer-reply"):
+    """The signed `Offer`."""
+
+    offer: Signed
+
+
+class HintPart(Value, frozen=True, tag="hint-part"):
+    """Bytes of the hint from the offset that was asked for; none past its end."""
+
+    data: bytes
+
+
+class CallReply(Value, frozen=True, tag="call-reply"):
+    """The answer, and its receipt. A call that a rule refused has the rule and its facts in place of an answer."""
+
+    answer: Answer | None
+    settled: SettledCall
+    rule: str | None = None
+    facts: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class BatchRecord(Value, frozen=True):
+    """A signed `CallBatch` and its encoded receipts, in order."""
+
+    batch: Signed
+    receipts: tuple[bytes, ...]
+
+
+class CallLog(Value, frozen=True, tag="call-log"):
+    """Batches in order."""
+
+    batches: tuple[BatchRecord, ...]
+
+
+class Alarm(Value, frozen=True):
+    """One subject (by its pseudonym) about whose attribute all businesses together have asked more than the limit."""
+
+    pseudonym: str
+    dataset_id: str
+    attribute: str
+    data_version: str
+    milli_bits: int
+    callers: int
+
+
+class Alarms(Value, frozen=True, tag="alarms-reply"):
+    """The newest alarms first, at most a thousand."""
+
+    items: tuple[Alarm, ...]
+
+
+class Pseudonyms(Value, frozen=True, tag="pseudonyms-reply"):
+    """One pseudonym for each identifier."""
+
+    values: tuple[str, ...]
+
+
 class RefusedReply(Value, frozen=True, tag="refused"):
     """A rule of the enclave said no."""
 
@@ -254,6 +401,15 @@ Reply = (
     | ReceiptLog
     | Holdings
     | AttestationReply
+    | Opened
+    | Progress
+    | Closed
+    | OfferReply
+    | HintPart
+    | CallReply
+    | CallLog
+    | Alarms
+    | Pseudonyms
     | RefusedReply
     | FailedReply
 )

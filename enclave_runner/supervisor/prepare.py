@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from enclave_runner.contract.codec import decode, digest, encode
-from enclave_runner.contract.dataset import DatasetSpec, KeyKind
+from enclave_runner.contract.dataset import DatasetSpec
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Grant, Mode, Scope
 from enclave_runner.contract.job import Job, ModelJob, Predicate, QueryJob, Question, VerificationJob
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
+from enclave_runner.contract.protocols.canonical import subject_text
 from enclave_runner.contract.ticket import Charge
 from enclave_runner.egress.histogram import histogram_loss
 from enclave_runner.jail.launcher import MemoryFile
@@ -229,9 +230,8 @@ def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attach
 
 
 def canonical_key(subject: str, spec: DatasetSpec) -> str:
-    """An identifier as the raw table spells it: people type the check character of a number in either case."""
-    standard = spec.key_kind in (KeyKind.RESIDENT_ID, KeyKind.CREDIT_CODE)
-    return subject.strip().upper() if standard else subject.strip()
+    """An identifier as the raw table of that dataset spells it."""
+    return subject_text(subject, spec.key_kind)
 
 
 def granted_dataset(enclave: Enclave, grant: Grant, dataset_id: str) -> tuple[HeldVersion, Scope]:
