@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -25,13 +26,16 @@ from enclave_runner.jail.zygote import HEAD_BYTES, JAILED, LIMIT, MAX_DESCRIPTOR
 MAX_RESULT_BYTES = 8 << 20
 PARTING_SECONDS = 5.0
 ORDER_SECONDS = 20.0
+JOBS = "enclave_runner.kinds"
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 class Zygote:
-    """A running zygote. `run` may be called from several threads."""
+    """A running zygote of one program. `run` and `hold` may be called from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = JOBS) -> None:
+        """`program` is the module that it runs: what its workers know is what that module has imported."""
+        self._program = program
         self._lock, self._reviving = threading.Lock(), threading.Lock()
         self._kept: dict[JailProfile, int] = {}
         self._undertaker = ThreadPoolExecutor(1, "undertaker")
@@ -55,7 +59,7 @@ class Zygote:
 
     def _command(self, orders: int) -> list[str]:
         """The zygote's program; by argument, since the environment is emptied."""
-        return [sys.executable, "-I", "-m", "enclave_runner.kinds", str(orders)]
+        return [sys.executable, "-I", "-m", self._program, str(orders)]
 
     def __enter__(self) -> Zygote:
         return self
@@ -78,7 +82,7 @@ class Zygote:
         with self._reviving:
             if self.is_alive:
                 return
-            fresh = Zygote()
+            fresh = Zygote(self._program)
             try:
                 prove(fresh)
             except BaseException:
@@ -145,6 +149,32 @@ class Zygote:
         self._undertaker.submit(_bury, pidfd)
         return answer
 
+    def hold(self, task: bytes, descriptors: list[int], profile: JailProfile) -> Held:
+        """Start a worker that lives until it is closed, in the same jail as a job of that profile.
+
+        It finds its end of a connection (a stream socket) behind `descriptors`, and nothing else tells it anything. No
+        clock ends it: whoever asks it something has to bring a deadline of its own.
+
+        Raises:
+            Failed: `jail.absent` when the jail could not be built (nothing ran), `jail.zygote-gone`.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(ours.close)
+            with theirs, MemoryFile(task) as task_file:
+                handed = [task_file.descriptor, *descriptors, theirs.fileno()]
+                try:
+                    pidfd, result, status = self._order(profile, handed)
+                except (OSError, ValueError):
+                    raise Failed("jail.zygote-gone") from None
+            os.close(result)
+            on_failure.callback(_bury, pidfd)
+            with os.fdopen(status, "rb", buffering=0) as told:
+                if _read_status(told.fileno(), time.monotonic() + ORDER_SECONDS, 1) != JAILED:
+                    raise Failed("jail.absent")
+            on_failure.pop_all()
+        return Held(ours, pidfd)
+
     def _order(self, profile: JailProfile, descriptors: list[int]) -> list[int]:
         if len(descriptors) > MAX_DESCRIPTORS:
             raise Failed("jail.descriptors")
@@ -164,6 +194,31 @@ class Zygote:
                 os.close(descriptor)
             raise OSError("no whole answer")
         return received
+
+
+class Held:
+    """A worker that `Zygote.hold` started, and our end of the connection to it."""
+
+    def __init__(self, connection: socket.socket, pidfd: int) -> None:
+        self.connection = connection
+        self._pidfd = pidfd
+        self._closing = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has neither ended nor been closed."""
+        with self._closing:
+            return not self._is_closed and not select.select([self._pidfd], [], [], 0)[0]
+
+    def close(self) -> None:
+        """End it, and wait for its end. Again: nothing happens."""
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self.connection.close()
+            _bury(self._pidfd)
 
 
 class MemoryFile:

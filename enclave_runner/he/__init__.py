@@ -1,0 +1,1 @@
+"""Scoring of encrypted features: a public circuit, and points that are only added to it."""
