@@ -6,7 +6,7 @@ PYTEST := .venv/bin/python -m pytest
 CITY ?= 20000
 BENCH_DP ?=
 
-.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape test-escape-unprivileged docs bench bench-main bench-enclave bench-dp clean
+.PHONY: help setup setup-dev demo serve check fix test test-slow test-all test-escape test-escape-unprivileged docs client-wheel bench bench-main bench-enclave bench-dp bench-verification clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,10 @@ docs: setup-dev ## regenerate the generated documents
 	.venv/bin/python tools/make_compliance.py
 	.venv/bin/python tools/make_lifecycles.py
 
-bench: bench-main bench-enclave bench-dp ## every benchmark
+client-wheel: setup-dev ## the client's own distribution, into build/client
+	cd packaging/client && ../../.venv/bin/python -m hatchling build -t wheel -d ../../build/client
+
+bench: bench-main bench-enclave bench-dp bench-verification ## every benchmark
 
 bench-main: setup-dev ## what a ticket, a jail and a receipt cost over plain DuckDB; writes build/bench/main.json
 	.venv/bin/python -m benchmarks.main
@@ -65,6 +68,9 @@ bench-enclave: setup-dev ## jail, extract and gate beside bubblewrap and plain D
 
 bench-dp: setup-dev ## private SQL beside its peers (installed into build/peers) and plain DuckDB; BENCH_DP=--quick for a smoke run
 	.venv/bin/python -m benchmarks.dp.main $(BENCH_DP)
+
+bench-verification: setup-dev ## private verification beside its floors: bare curve operations, memory bandwidth, numpy, an endpoint that only commits; BENCH_VERIFICATION=--quick
+	.venv/bin/python -m benchmarks.verification $(BENCH_VERIFICATION)
 
 clean: ## remove everything that was made here
 	rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -30,6 +30,7 @@ from enclave_runner.supervisor.doctor import causes, examine
 from enclave_runner.supervisor.enclave import open_enclave
 from enclave_runner.supervisor.home import EnclaveHome, create_home, lock_home
 from enclave_runner.supervisor.limits import read_limits
+from enclave_runner.supervisor.opening import warm
 from enclave_runner.supervisor.removal import drop_data
 from enclave_runner.supervisor.restore import Proof, restore
 from enclave_runner.supervisor.rotation import rotate_keys
@@ -183,6 +184,7 @@ def _serve(home: EnclaveHome, while_used: bool) -> int:
     try:
         with open_enclave(home) as enclave:
             recover_open_tickets(enclave)
+            threading.Thread(target=warm, args=(enclave,), daemon=True).start()
             listener = listen(home.folder)
 
             def stop(signal_number: int, frame: FrameType | None) -> None:

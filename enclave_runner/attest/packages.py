@@ -17,7 +17,19 @@ from enclave_runner.contract.codec import digest, encode
 from enclave_runner.contract.errors import Failed
 
 # What pyproject.toml names for the enclave; a test holds the two together. The optional ones count where installed.
-REQUIRED = ("cryptography", "duckdb", "msgspec", "numpy", "onnxruntime", "opendp", "pyarrow", "sqlglot")
+REQUIRED = (
+    "cryptography",
+    "duckdb",
+    "msgspec",
+    "numba",
+    "numpy",
+    "onnxruntime",
+    "opendp",
+    "pyarrow",
+    "rbcl",
+    "sqlglot",
+    "tenseal",
+)
 OPTIONAL = ("gmssl-pyx", "python-pkcs11")
 HOOKS = ("sitecustomize", "usercustomize")
 REQUIREMENT_NAME = re.compile(r"[A-Za-z0-9._-]+")

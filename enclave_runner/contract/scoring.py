@@ -39,20 +39,34 @@ class Link(Enum):
 
 
 class Term(Value, frozen=True):
-    """`weight` points for each unit (of 10^-scale) of one granted column, clipped to [low, high] first."""
+    """`weight` points for each whole `step` (units of 10^-scale) of one granted column, clipped to [low, high] first.
+
+    The coarser the step, the less the points tell of the column: with weight and step 1 they are the clipped value.
+    """
 
     column: str
     weight: int
     low: int
     high: int
+    step: int = 1
 
     def __post_init__(self) -> None:
         _require(bool(self.column) and self.low <= self.high and self.weight != 0, "a term: column, range, weight")
+        _require(self.step > 0, "a step is positive")
+
+    def points(self, cell: int) -> int:
+        """What a cell that is not empty counts."""
+        return self.weight * (min(max(cell, self.low), self.high) // self.step)
+
+    @property
+    def cells(self) -> int:
+        """How many different cells it tells apart."""
+        return self.high // self.step - self.low // self.step + 1
 
     @property
     def range(self) -> Range:
         """The least and the greatest points of it; nothing for an empty cell or an unknown subject."""
-        ends = (self.weight * self.low, self.weight * self.high, 0)
+        ends = (self.points(self.low), self.points(self.high), 0)
         return min(ends), max(ends)
 
 
@@ -280,7 +294,7 @@ class ScoreCheck(Value, frozen=True, tag="score"):
         A business knows its features, so it learns the points: any whole number in their range, or one of the
         combinations of clipped cells (and empty ones), or that nothing is on record.
         """
-        (low, high), combinations = self.points, math.prod(term.high - term.low + 2 for term in self.terms)
+        (low, high), combinations = self.points, math.prod(term.cells + 1 for term in self.terms)
         return min(high - low + 1, combinations) + 1
 
     @property

@@ -333,7 +333,8 @@ class HintPart(Value, frozen=True, tag="hint-part"):
 
 
 class CallReply(Value, frozen=True, tag="call-reply"):
-    """The answer, and its receipt. A call that a rule refused has the rule and its facts in place of an answer."""
+    """The answer, and its receipt. A call that a rule refused has the rule and its facts in place of an answer; one
+    that failed has neither, and its receipt names the fault."""
 
     answer: Answer | None
     settled: SettledCall
@@ -422,9 +423,9 @@ def send(connection: socket.socket, message: Request | Reply, descriptor: int | 
         raise Failed("wire.too-long")
     head = struct.pack(">I", len(body))
     if descriptor is None:
-        connection.sendall(head)
-    else:
-        socket.send_fds(connection, [head], [descriptor])
+        connection.sendall(head + body)
+        return
+    socket.send_fds(connection, [head], [descriptor])
     connection.sendall(body)
 
 

@@ -133,11 +133,9 @@ def _by_value(check: Check, column: Column) -> Callable[[Raw], Value]:
 
 
 def points_of(check: ScoreCheck) -> Reading:
-    """The platform's points of a row: Σ weight · clip(cell), nothing for an empty cell."""
+    """The platform's points of a row: Σ weight · ⌊clip(cell) / step⌋, nothing for an empty cell."""
     return lambda cells: sum(
-        term.weight * min(max(_number(raw), term.low), term.high)
-        for term, raw in zip(check.terms, cells, strict=True)
-        if raw is not None
+        term.points(_number(raw)) for term, raw in zip(check.terms, cells, strict=True) if raw is not None
     )
 
 

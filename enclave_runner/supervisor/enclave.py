@@ -35,7 +35,11 @@ from enclave_runner.supervisor.remembered import Remembered
 from enclave_runner.supervisor.removal import finish_drops
 from enclave_runner.supervisor.schedule import Schedule
 from enclave_runner.supervisor.selftest import JailOpen, require_jail
+from enclave_runner.supervisor.standing import StandingTickets
+from enclave_runner.supervisor.table_sweep import sweep_tables
 from enclave_runner.supervisor.turns import Turns
+from enclave_runner.supervisor.verification import Verification, open_verification
+from enclave_runner.supervisor.verification_tables import VerificationTables
 
 JOBS_AT_ONCE = 4
 DONE = encode(Done())
@@ -68,6 +72,7 @@ class Enclave:
     jobs: threading.Semaphore  # how many jobs run at once
     quotes: threading.Semaphore
     importing: threading.Lock  # imports publish one at a time, so that each sees the version before it
+    verification: Verification
 
     def require_zygote(self) -> None:
         """A living zygote, before anything is spent; a new one has to prove its jail first, an old one now and then.
@@ -124,34 +129,40 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
     with closing(Database(home.ledger)) as database, ThreadPoolExecutor(1) as pool, Zygote() as zygote:
         packages = pool.submit(packages_digest)  # takes as long as the zygote takes to import them
         holdings = Holdings(database)
+        ledger = Ledger(database, key, limits.caps)
         finish_drops(store, holdings)
-        store.sweep(holdings.files())
+        tables, standing = VerificationTables(store, database), StandingTickets(database)
+        sweep_tables(tables, standing, holdings, ledger.now(clock()), ledger.not_before())
+        store.sweep(holdings.files() | tables.names())
         selftest = require_jail(zygote, limits.job_profile)
         probes = selftest.outcomes
         # A job takes up to three workers one after the other, and each answer one more to read it.
         for profile, count in ((limits.job_profile, 2), (limits.extract_profile, 1), (limits.parse_profile, 4)):
             zygote.keep_ready(profile, count)
         packages.result()
-        yield Enclave(
-            home=home,
-            key=key,
-            trust=trust,
-            pack=pack,
-            limits=limits,
-            store=store,
-            ledger=Ledger(database, key, limits.caps),
-            holdings=holdings,
-            zygote=zygote,
-            measurement=measure(limits.job_profile, probes),
-            probes=probes,
-            attestations=AttestationLog(database),
-            pseudonym_key=home.pseudonym_key.read_bytes(),
-            clock=clock,
-            schedule=Schedule(limits.first_release),
-            remembered=Remembered(REMEMBERED),
-            turns=Turns(),
-            orders=itertools.count(1),
-            jobs=threading.Semaphore(JOBS_AT_ONCE),
-            quotes=threading.Semaphore(JOBS_AT_ONCE),
-            importing=threading.Lock(),
-        )
+        measurement = measure(limits.job_profile, probes)
+        with open_verification(database, home.ledger, tables, standing, limits, key, measurement, clock) as parts:
+            yield Enclave(
+                home=home,
+                key=key,
+                trust=trust,
+                pack=pack,
+                limits=limits,
+                store=store,
+                ledger=ledger,
+                holdings=holdings,
+                zygote=zygote,
+                measurement=measurement,
+                probes=probes,
+                attestations=AttestationLog(database),
+                pseudonym_key=home.pseudonym_key.read_bytes(),
+                clock=clock,
+                schedule=Schedule(limits.first_release),
+                remembered=Remembered(REMEMBERED),
+                turns=Turns(),
+                orders=itertools.count(1),
+                jobs=threading.Semaphore(JOBS_AT_ONCE),
+                quotes=threading.Semaphore(JOBS_AT_ONCE),
+                importing=threading.Lock(),
+                verification=parts,
+            )

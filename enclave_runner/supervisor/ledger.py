@@ -19,7 +19,7 @@ from enclave_runner.contract.receipt import PURPOSE, Receipt
 from enclave_runner.contract.signing import Signed, Signer, seal
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.wire import GrantReading, Reading, Settlement
-from enclave_runner.supervisor import answers, odometer
+from enclave_runner.supervisor import answers, call_log, guesses, odometer, standing, verification_tables
 from enclave_runner.supervisor.answers import Answered
 from enclave_runner.supervisor.caps import Caps, Losses
 from enclave_runner.supervisor.database import Database
@@ -60,6 +60,7 @@ class Ledger:
         with database.transaction() as connection:
             odometer.migrate(connection)
         database.create(SCHEMA + odometer.SCHEMA + answers.SCHEMA)
+        database.create(standing.SCHEMA + verification_tables.SCHEMA + call_log.SCHEMA + guesses.SCHEMA)
 
     def now(self, clock: datetime) -> datetime:
         """The given time, or the issue of the newest accepted ticket: a clock that is put back revives no ticket.
@@ -82,10 +83,20 @@ class Ledger:
             (uses,) = connection.execute(
                 "SELECT count(*) FROM tickets WHERE grant_id = ? AND state <> 'refused'", (grant.grant_id,)
             ).fetchone()
-            if uses > grant.max_uses:
+            if uses + call_log.grant_units(connection, grant.grant_id) > grant.max_uses:
                 raise Refused("grant.uses", max=grant.max_uses)
             odometer.reserve(connection, ticket.ticket_id, grant, self._caps.with_nested(losses), self._caps)
             self._check_forgotten_uses(connection, grant)
+
+    def accept_standing(self, grant: Grant, issued_at: datetime) -> None:
+        """Remember the time of a standing ticket that is about to be opened under that grant.
+
+        Raises:
+            Refused: `grant.uses` after a lossy restore.
+        """
+        with self._database.transaction() as connection:
+            self._check_forgotten_uses(connection, grant)
+            self._remember_time(connection, issued_at)
 
     def _check_forgotten_uses(self, connection: sqlite3.Connection, grant: Grant) -> None:
         """After a lossy restore nobody knows how often earlier grants were used: an officer has to sign new ones."""
@@ -242,9 +253,14 @@ class Ledger:
             return odometer.readings(connection, held, self._caps)
 
     def grant_readings(self, held: frozenset[str] = frozenset()) -> tuple[GrantReading, ...]:
-        """Uses and losses of every grant that was ever used."""
+        """Uses and losses of every grant that was ever used; an answered question of a call is a use."""
         with self._database.transaction() as connection:
-            return odometer.grant_readings(connection, held)
+            readings = {item.grant_id: item for item in odometer.grant_readings(connection, held)}
+            units = call_log.units_by_grant(connection)
+        for grant_id, count in units.items():
+            known = readings.get(grant_id, GrantReading(grant_id=grant_id, uses=0, losses=()))
+            readings[grant_id] = GrantReading(grant_id=grant_id, uses=known.uses + count, losses=known.losses)
+        return tuple(readings[grant_id] for grant_id in sorted(readings))
 
 
 def newest_frontier(connection: sqlite3.Connection) -> Frontier:

@@ -15,6 +15,26 @@ from enclave_runner.supervisor.caps import Caps
 IMPORT_SCRATCH_MB = 2048  # where the digests of the keys go that a large import cannot hold
 
 
+class VerificationLimits(Value, frozen=True):
+    """Caps of open products. Guesses are counted in thousandths of a bit.
+
+    `profile` is the jail of builds and of serving workers, before what depends on the size of a table.
+    """
+
+    milli_bits_per_subject: int
+    milli_bits_of_a_score: int
+    alarm_milli_bits: int
+    evaluations_per_caller: int
+    k_min: int
+    max_batch: int
+    max_calls: int
+    max_days: int
+    max_products: int
+    max_rows: int
+    answer_seconds: int
+    profile: JailProfile
+
+
 class Limits(Value, frozen=True):
     """Caps that no ticket can lift. ρ in units of 10⁻¹², δ in units of 10⁻¹⁸.
 
@@ -39,6 +59,7 @@ class Limits(Value, frozen=True):
     extract_profile: JailProfile
     parse_profile: JailProfile
     import_profile: JailProfile
+    verification: VerificationLimits
 
     def __post_init__(self) -> None:
         for name in ("", *self.entity_sets):  # a lifetime that is no loss, or a set nested in itself: ValueError
@@ -116,7 +137,32 @@ def _limits(table: dict[str, Any]) -> Limits:
             file_mb=IMPORT_SCRATCH_MB,
             scratch_mb=IMPORT_SCRATCH_MB,
         ),
+        verification=_verification(table["verification"]),
     )
+
+
+def _verification(table: dict[str, Any]) -> VerificationLimits:
+    return VerificationLimits(
+        milli_bits_per_subject=_milli(table["bits_per_subject"]),
+        milli_bits_of_a_score=_milli(table["bits_of_a_score"]),
+        alarm_milli_bits=_milli(table["alarm_bits"]),
+        evaluations_per_caller=_positive(table["evaluations_per_caller"]),
+        k_min=_positive(table["k_min"]),
+        max_batch=_positive(table["max_batch"]),
+        max_calls=_positive(table["max_calls"]),
+        max_days=_positive(table["max_days"]),
+        max_products=_positive(table["max_products"]),
+        max_rows=_positive(table["max_rows"]),
+        answer_seconds=_positive(table["answer_seconds"]),
+        profile=JailProfile(memory_mb=_positive(table["memory_mb"])),
+    )
+
+
+def _milli(text: str) -> int:
+    bits = number(text)
+    if bits <= 0:
+        raise ValueError("a limit of guesses is above 0")
+    return int(bits * 1000)
 
 
 def _delta(text: str) -> int:
@@ -128,5 +174,5 @@ def _delta(text: str) -> int:
 
 def _positive(value: Any) -> int:
     if int(value) <= 0:
-        raise ValueError("a step of the schedule takes time")
+        raise ValueError("above 0")
     return int(value)

@@ -12,6 +12,9 @@ from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.holdings import HeldVersion, Holdings
 from enclave_runner.supervisor.home import EnclaveHome, lock_home
 from enclave_runner.supervisor.ledger import utc_now
+from enclave_runner.supervisor.standing import StandingTickets
+from enclave_runner.supervisor.table_sweep import sweep_tables
+from enclave_runner.supervisor.verification_tables import VerificationTables
 
 
 class Dropped(Value, frozen=True):
@@ -48,6 +51,7 @@ def drop_data(home: EnclaveHome, dataset_id: str, version: str | None, column: s
             for held in chosen:
                 holdings.drop(held, column, utc_now().isoformat())
             finish_drops(store, holdings)
+            finish_tables(store, database, holdings)
     finally:
         os.close(lock)
     return Dropped(dataset_id=dataset_id, versions=tuple(held.version for held in chosen), column=column)
@@ -64,6 +68,15 @@ def finish_drops(store: RawStore, holdings: Holdings) -> None:
             store.drop_version(drop.file)
         else:
             store.drop_column(drop.file, drop.column)
+
+
+def finish_tables(store: RawStore, database: Database, holdings: Holdings) -> None:
+    """Remove the verification tables that were made from what is dropped, and those that are done with.
+
+    Raises:
+        Failed: `rawdata.…`, `ledger.write`.
+    """
+    sweep_tables(VerificationTables(store, database), StandingTickets(database), holdings, utc_now())
 
 
 def _chosen(holdings: Holdings, dataset_id: str, version: str | None, column: str | None) -> tuple[HeldVersion, ...]:

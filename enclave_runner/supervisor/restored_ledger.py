@@ -15,7 +15,7 @@ from enclave_runner.contract.privacy import PrivacyLoss
 from enclave_runner.contract.receipt import Outcome, Receipt
 from enclave_runner.contract.signing import Signed, seal
 from enclave_runner.contract.ticket import Ticket
-from enclave_runner.supervisor import odometer
+from enclave_runner.supervisor import odometer, standing
 from enclave_runner.supervisor.ledger import Ledger, newest_frontier
 from enclave_runner.supervisor.odometer import UNKNOWN
 
@@ -86,6 +86,7 @@ class RestoredLedger(Ledger):
                 "INSERT INTO restorations(signed, not_before) VALUES (?, ?)",
                 (encode(signed), restoration.not_before.isoformat()),
             )
+            standing.close_all(connection)
             if restoration.is_lossy:
                 self._spend_all(connection, signed, restoration, entity_sets)
         return signed

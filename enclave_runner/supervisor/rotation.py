@@ -9,7 +9,7 @@ from enclave_runner.rawdata.kms import Rotation
 from enclave_runner.supervisor.database import Database
 from enclave_runner.supervisor.holdings import Holdings
 from enclave_runner.supervisor.home import EnclaveHome, lock_home
-from enclave_runner.supervisor.removal import finish_drops
+from enclave_runner.supervisor.removal import finish_drops, finish_tables
 
 
 def rotate_keys(home: EnclaveHome) -> Rotation:
@@ -24,7 +24,9 @@ def rotate_keys(home: EnclaveHome) -> Rotation:
     try:
         store = home.open_store()
         with closing(Database(home.ledger)) as database:
-            finish_drops(store, Holdings(database))  # or keys of dropped data would be wrapped again
+            holdings = Holdings(database)
+            finish_drops(store, holdings)  # or keys of dropped data would be wrapped again
+            finish_tables(store, database, holdings)
         return home.kms.rotate(store)
     finally:
         os.close(lock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hmac
 import os
 import socket
 import stat
@@ -19,15 +18,17 @@ from enclave_runner.contract.codec import decode
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.supervisor.attestation import attest
+from enclave_runner.supervisor.calls import run_call, used_product
 from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.intake import import_data
 from enclave_runner.supervisor.ledger import RECEIPT_ORIGIN
-from enclave_runner.supervisor.prepare import canonical_key
+from enclave_runner.supervisor.opening import close_product, open_product, progress_of
+from enclave_runner.supervisor.pseudonyms import pseudonym_of
 from enclave_runner.supervisor.quote import quote_job
 from enclave_runner.supervisor.run import run_ticket
 
 # Far more conversations than cores: one that waits for its caller must not keep others from the door.
-WORKERS = 32
+WORKERS = 64
 # Accepted at once; others wait at the door. Far below the descriptors that a process may have: jobs need some.
 CONNECTIONS = 128
 ACCEPT_PAUSE_SECONDS = 0.1
@@ -128,7 +129,7 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
         case wire.FetchSettlement():
             return _settlement(enclave, request.ticket_id)
         case wire.AskPseudonym():
-            return wire.Pseudonym(value=_pseudonym_in(enclave, request))
+            return wire.Pseudonym(value=_pseudonyms(enclave, request.dataset_id, (request.identifier,))[0])
         case wire.AskOdometer():
             held = enclave.schedule.held()
             readings = enclave.ledger.readings(held)
@@ -144,6 +145,34 @@ def answer(enclave: Enclave, request: wire.Request, descriptor: int | None) -> w
             return wire.AttestationReply(attestation=attest(enclave, request))
         case wire.AskHoldings():
             return wire.Holdings(items=enclave.holdings.listed())
+        case _:
+            return _verification_answer(enclave, request)
+
+
+def _verification_answer(enclave: Enclave, request: wire.VerificationRequest) -> wire.Reply:
+    """The reply to what concerns an open product."""
+    match request:
+        case wire.RunCall():
+            return run_call(enclave, request)
+        case wire.OpenProduct():
+            return open_product(enclave, request.ticket)
+        case wire.AskProgress():
+            return progress_of(enclave, request.ticket_id)
+        case wire.CloseProduct():
+            return close_product(enclave, request.ticket_id)
+        case wire.AskOffer():
+            with used_product(enclave, request.product_id) as product:
+                return wire.OfferReply(offer=product.signed_offer)
+        case wire.AskHint():
+            with used_product(enclave, request.product_id) as product:
+                return wire.HintPart(data=product.hint_part(request.version, request.offset))
+        case wire.AskCalls():
+            return enclave.verification.commits.batches(min(max(request.since, 0), MAX_SEQUENCE))
+        case wire.AskAlarms():
+            alarms = enclave.verification.tallies.alarms(enclave.limits.verification.alarm_milli_bits)
+            return wire.Alarms(items=alarms)
+        case wire.AskPseudonyms():
+            return wire.Pseudonyms(values=_pseudonyms(enclave, request.dataset_id, request.identifiers))
 
 
 def _run(enclave: Enclave, request: wire.RunJob, descriptor: int | None) -> wire.Settlement:
@@ -163,17 +192,12 @@ def _settlement(enclave: Enclave, ticket_id: str) -> wire.Settlement:
     return settlement
 
 
-def _pseudonym_in(enclave: Enclave, request: wire.AskPseudonym) -> str:
-    held = enclave.holdings.find(request.dataset_id)
+def _pseudonyms(enclave: Enclave, dataset_id: str, identifiers: tuple[str, ...]) -> tuple[str, ...]:
+    held = enclave.holdings.find(dataset_id)
     if held is None:
-        raise Refused("dataset.unknown", dataset=request.dataset_id[:64])
-    subject = canonical_key(request.identifier, held.spec)
-    return pseudonym(enclave.pseudonym_key, held.spec.entity_set, subject)
-
-
-def pseudonym(key: bytes, entity_set: str, subject: str) -> str:
-    """HMAC-SHA-256 over entity set and canonical key: equal for equal subjects, useless without the secret."""
-    return hmac.digest(key, f"{entity_set}\n{subject}".encode(), "sha256").hex()
+        raise Refused("dataset.unknown", dataset=dataset_id[:64])
+    key, spec = enclave.pseudonym_key, held.spec
+    return tuple(pseudonym_of(key, identifier, spec).hex() for identifier in identifiers)
 
 
 def _identity(enclave: Enclave) -> wire.Identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from sandbox.api import (
     about,
     audit,
     budgets,
+    calls,
     consents,
     datasets,
     grants,
@@ -32,6 +34,7 @@ from sandbox.api import (
     submissions,
     verifications,
 )
+from sandbox.api.background import Openings, keep_fetching_calls
 from sandbox.api.guard import BodyCap, LastCatch, SecurityHeaders
 from sandbox.api.openapi import describe
 from sandbox.api.problem import Misfit
@@ -52,6 +55,7 @@ NOUNS = (
     submissions,
     releases,
     products,
+    calls,
     consents,
     verifications,
     budgets,
@@ -63,9 +67,10 @@ NOUNS = (
 DESCRIPTION = """公共数据授权运营：原始数据不出域。 / Authorized operation of public data: raw data stay in the domain.
 
 Every request but `/v1/health` and `/v1/about` carries `Authorization: Bearer yunei_…`. Every write carries an
-`Idempotency-Key`. Every refusal and fault is `application/problem+json`: a refusal names its rule and article and what
-would make it pass, in Chinese and English; a fault gives an opaque id. Money is integer fen, time is UTC, privacy loss
-is ρ in units of 10^-12. Identifiers of people travel in POST bodies only. Data are imported beside the enclave
+`Idempotency-Key`; a call of a product carries its own id instead. Every refusal and fault is
+`application/problem+json`: a refusal names its rule and article and what would make it pass, in Chinese and English; a
+fault gives an opaque id. Money is integer fen, time is UTC, privacy loss is ρ in units of 10^-12. Identifiers of people
+travel in POST bodies only. Data are imported beside the enclave
 (`yunei dataset import`), never over HTTP.
 """
 
@@ -84,12 +89,14 @@ def create_app(office: Office) -> FastAPI:
         telemetry=TELEMETRY_OFF,
     )
     app.state.office = office
+    app.state.openings = Openings(office)
     for noun in NOUNS:
         app.include_router(noun.router)
     for kind in (Refused, Failed, Misfit, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, partial(problem.answer, office.pack))
     # The last added stands outermost.
-    app.add_middleware(BodyCap, larger={"/v1/models": models.max_bytes(office)})
+    larger = {"/v1/models": models.max_bytes(office), "/v1/products/*/calls": calls.CALL_BYTES}
+    app.add_middleware(BodyCap, larger=larger)
     app.add_middleware(LastCatch)
     app.add_middleware(SecurityHeaders)
     _describe_once(app)
@@ -102,7 +109,16 @@ def _describe_once(app: FastAPI) -> None:
 
 
 def serve(office: Office, host: str, port: int) -> None:
-    """Serve until interrupted. No access log: it would keep addresses of what was asked."""
-    uvicorn.run(
-        create_app(office), host=host, port=port, access_log=False, server_header=False, log_level="warning", workers=1
-    )
+    """Serve until interrupted. No access log: it would keep addresses of what was asked.
+
+    Products that an earlier process left half-open are opened, and receipts of calls are fetched every few seconds.
+    """
+    app = create_app(office)
+    app.state.openings.start_all()
+    stop = threading.Event()
+    fetching = keep_fetching_calls(office, stop)
+    try:
+        uvicorn.run(app, host=host, port=port, access_log=False, server_header=False, log_level="warning", workers=1)
+    finally:
+        stop.set()
+        fetching.join()

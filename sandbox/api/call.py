@@ -163,6 +163,11 @@ def _json(content: bytes, status: int, replayed: bool) -> Response:
     return Response(content, status, headers, "application/json")
 
 
+def require_json(request: Request) -> None:
+    """Raise HTTPException (415) unless the body is declared as JSON."""
+    _require_media_type(request, "application/json")
+
+
 def _require_media_type(request: Request, expected: str) -> None:
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != expected:

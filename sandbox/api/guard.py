@@ -80,19 +80,26 @@ class LastCatch:
 class BodyCap:
     """No body is read beyond its cap: by the declared length before the first byte, else by counting.
 
-    `larger` names the paths whose cap is not the ordinary one.
+    `larger` names the paths whose cap is not the ordinary one; a segment `*` in it stands for any one segment.
     """
 
     def __init__(self, app: ASGIApp, larger: Mapping[str, int]) -> None:
         self._app = app
-        self._larger = larger
+        self._larger = {tuple(path.split("/")): cap for path, cap in larger.items()}
+
+    def _cap(self, path: str) -> int:
+        given = path.split("/")
+        for pattern, cap in self._larger.items():
+            if len(pattern) == len(given) and all(want in ("*", got) for want, got in zip(pattern, given, strict=True)):
+                return cap
+        return JSON_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 413 at once, or pass on with a counting `receive`."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        cap = self._larger.get(scope["path"], JSON_BYTES)
+        cap = self._cap(scope["path"])
         headers = Headers(scope=scope)
         if _declared(headers.get("content-length")) > cap:
             answer = problem.of_status(413, preferred(headers.get("accept-language")), {"Connection": "close"})

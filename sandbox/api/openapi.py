@@ -14,9 +14,10 @@ from sandbox.api.problem import MEDIA_TYPE, TITLES, Problem
 REF = "#/components/schemas/{name}"
 SCHEMAS = "x-schemas"  # carried by each operation until `describe` gathers them
 # Whatever an endpoint does, these may come back. The rulebook's statuses are a subset (a test holds this).
-PROBLEMS = (400, 401, 403, 404, 409, 410, 413, 415, 422, 500, 503)
+PROBLEMS = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 500, 503)
 PUBLIC_PROBLEMS = (413, 422, 500, 503)
 FILE = {"type": "string", "format": "binary"}
+BYTES = "application/octet-stream"
 REPLAYED = {
     "description": "`true` when the request had been carried out before: nothing ran twice",
     "schema": {"type": "string", "enum": ["true"]},
@@ -27,15 +28,13 @@ def operation(
     gives: Any, *, takes: Any = None, status: int = 200, public: bool = False, writes: bool = True
 ) -> dict[str, Any]:
     """What a route declares: its body, its answer and every problem, by status and media type."""
-    body = Problem if takes is None or takes is FILE else takes
-    (answer, problem, request), components = msgspec.json.schema_components([gives, Problem, body], ref_template=REF)
-    done: dict[str, Any] = {
-        "description": TITLES[status][1],
-        "content": {"application/json": {"schema": answer}},
-    }
+    given, body = (Problem if kind is None or kind is FILE else kind for kind in (gives, takes))
+    (answer, problem, request), components = msgspec.json.schema_components([given, Problem, body], ref_template=REF)
+    content = {BYTES: {"schema": FILE}} if gives is FILE else {"application/json": {"schema": answer}}
+    done: dict[str, Any] = {"description": TITLES[status][1], "content": content}
     extra: dict[str, Any] = {SCHEMAS: components}
     if takes is FILE:
-        extra["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": FILE}}}
+        extra["requestBody"] = {"required": True, "content": {BYTES: {"schema": FILE}}}
     elif takes is not None:
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": request}}}
     if takes is not None and writes:

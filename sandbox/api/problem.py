@@ -29,6 +29,7 @@ _PASSING = ("enclave.absent", "enclave.lost", "dispatch.running", "home.busy", "
 TITLES = {
     200: ("已完成", "OK"),
     201: ("已创建", "Created"),
+    202: ("已受理", "Accepted"),
     400: ("请求无效", "Bad Request"),
     401: ("需要有效密钥", "Unauthorized"),
     403: ("规则不允许", "Forbidden"),
@@ -39,6 +40,7 @@ TITLES = {
     413: ("请求体过大", "Content Too Large"),
     415: ("不支持的媒体类型", "Unsupported Media Type"),
     422: ("内容不合要求", "Unprocessable Content"),
+    429: ("已达限额", "Too Many Requests"),
     500: ("发生故障", "Internal Server Error"),
     503: ("暂不可用", "Service Unavailable"),
 }

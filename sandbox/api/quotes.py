@@ -17,15 +17,15 @@ from sandbox.workflow.quote import JobQuote, quote
 router = APIRouter(prefix="/v1/quotes", tags=["quotes"])
 
 
-class Asked(Value, frozen=True):
+class QuoteRequest(Value, frozen=True):
     """A job as it would be submitted."""
 
     grant_id: Token
     job: QueryJob | ModelJob
 
 
-@router.post("", summary="报价 / Ask for a quote", **operation(JobQuote, takes=Asked, writes=False))
+@router.post("", summary="报价 / Ask for a quote", **operation(JobQuote, takes=QuoteRequest, writes=False))
 def ask(call: Reading, body: Annotated[bytes, Depends(receive_json)]) -> Response:
     """What the job would spend, how exact its columns would be, and what it would cost."""
-    asked = decode(body, Asked)
+    asked = decode(body, QuoteRequest)
     return reply(quote(call.office, call.actor, asked.grant_id, asked.job))

@@ -19,6 +19,7 @@ from enclave_runner.contract.errors import Failed, Refused
 from sandbox.cli import (
     audit,
     backup,
+    calls,
     consents,
     datasets,
     demo,
@@ -77,6 +78,7 @@ app.add_typer(datasets.app, name="dataset")
 app.add_typer(scenarios.app, name="scenario")
 app.add_typer(grants.app, name="grant")
 app.add_typer(products.app, name="product")
+app.add_typer(calls.app, name="call")
 app.add_typer(consents.app, name="consent")
 app.add_typer(audit.app, name="audit")
 app.add_typer(deployment.enclave_app, name="enclave")

@@ -101,6 +101,9 @@ def invoice_table(issued: Invoice, is_draft: bool) -> Table:
     table.add_column("amount", justify="right")
     for line in issued.lines:
         table.add_row(line.receipt_id, line.tariff_id, line.legal_basis, yuan(line.amount_fen))
+    for sum_of in issued.call_lines:
+        calls = f"{sum_of.product_id}: {sum_of.calls} 次调用 / calls, {sum_of.units} × {yuan(sum_of.unit_price_fen)}"
+        table.add_row(calls, sum_of.tariff_id, sum_of.legal_basis, yuan(sum_of.amount_fen))
     return table
 
 

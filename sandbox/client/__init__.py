@@ -1,1 +1,78 @@
-"""What a business or an auditor runs on its own machine: it needs the contract's values and nothing of the server."""
+"""What a business or an auditor runs on its own machine: it needs the contract's values and nothing of the server.
+
+`from sandbox import client as yunei` has the whole surface: `VerificationClient` and its asynchronous twin, questions,
+answers, receipts, and the two ways of not succeeding. It can be installed alone (distribution `yunei-client`); P4 needs
+the extra `pir`, encrypted scoring the extra `he`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from enclave_runner.contract.check import Verdict, VerificationMode
+    from enclave_runner.contract.errors import Failed, Refused, YuneiError
+    from sandbox.client.answers import Unanswered, Verified
+    from sandbox.client.evidence import Receipt, VerifiedCall, verify_receipt
+    from sandbox.client.problems import Declined
+    from sandbox.client.questions import Question
+    from sandbox.client.request import format_key, parse_key
+    from sandbox.client.scores import Scored
+    from sandbox.client.transport import Door
+    from sandbox.client.verification import AsyncVerificationClient, VerificationClient
+
+# Where each name lies. Imported when it is first asked for: who only checks an attestation needs no HTTP client.
+_HOMES = {
+    "AsyncVerificationClient": "sandbox.client.verification",
+    "Declined": "sandbox.client.problems",
+    "Door": "sandbox.client.transport",
+    "Failed": "enclave_runner.contract.errors",
+    "Question": "sandbox.client.questions",
+    "Receipt": "sandbox.client.evidence",
+    "Refused": "enclave_runner.contract.errors",
+    "Scored": "sandbox.client.scores",
+    "Unanswered": "sandbox.client.answers",
+    "Verdict": "enclave_runner.contract.check",
+    "VerificationClient": "sandbox.client.verification",
+    "VerificationMode": "enclave_runner.contract.check",
+    "Verified": "sandbox.client.answers",
+    "VerifiedCall": "sandbox.client.evidence",
+    "YuneiError": "enclave_runner.contract.errors",
+    "format_key": "sandbox.client.request",
+    "parse_key": "sandbox.client.request",
+    "verify_receipt": "sandbox.client.evidence",
+}
+
+__all__ = [
+    "AsyncVerificationClient",
+    "Declined",
+    "Door",
+    "Failed",
+    "Question",
+    "Receipt",
+    "Refused",
+    "Scored",
+    "Unanswered",
+    "Verdict",
+    "VerificationClient",
+    "VerificationMode",
+    "Verified",
+    "VerifiedCall",
+    "YuneiError",
+    "format_key",
+    "parse_key",
+    "verify_receipt",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The names above (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What is offered."""
+    return __all__

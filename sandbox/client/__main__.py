@@ -1,6 +1,7 @@
-"""`python -m sandbox.client verify-attestation FILE --key KEY --nonce HEX`: for machines without the platform.
+"""核验产品客户端：提问、查看要约、离线核验回执与证明，无需平台软件。
+The client of verification products, and checks of receipts and attestations, without the platform's software.
 
-Exit codes: 0 verified, 2 wrong usage, 4 failed, 5 not verified.
+Exit codes: 0 answered or verified, 2 wrong usage, 3 refused, 4 failed, 5 not verified.
 """
 
 from __future__ import annotations
@@ -9,28 +10,42 @@ import argparse
 import sys
 from pathlib import Path
 
-from enclave_runner.contract.codec import encode
 from enclave_runner.contract.errors import Failed, Refused
+from sandbox.client import asking, batches
 from sandbox.client.attestation import MAX_AGE, Verdict
+from sandbox.client.explain import words
 from sandbox.client.request import Audit, claims, document, headline, notes
 
-VERIFIED, USAGE, FAILED, NOT_VERIFIED = 0, 2, 4, 5
+VERIFIED, USAGE, REFUSED, FAILED, NOT_VERIFIED = 0, 2, 3, 4, 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Verify one attestation and say how every check went."""
+    """Run one command; its exit code."""
     given = _parser().parse_args(arguments)
-    as_json = given.json
+    try:
+        if given.command == "verify-attestation":
+            return _judge(given)
+        told, lines = given.run(given)
+    except ValueError as wrong:
+        return _say(USAGE, str(wrong))
+    except Refused as refused:
+        return _say(NOT_VERIFIED if given.command == "receipt" else REFUSED, *words(refused))
+    except Failed as failed:
+        return _say(FAILED, *words(failed))
+    print(asking.encoded(told) if given.json else "\n".join(lines))  # noqa: T201 - this is the output
+    return VERIFIED
+
+
+def _judge(given: argparse.Namespace) -> int:
+    """Verify one attestation and say how every check went."""
     fields = {name: value for name, value in vars(given).items() if name not in ("json", "command")}
     try:
         verdict = Audit(**fields).judge()
-    except (ValueError, Refused) as wrong:
-        print(f"yunei: {wrong}", file=sys.stderr)  # noqa: T201
-        return USAGE
+    except Refused as refused:  # of a file of expectations: what was named is not usable
+        return _say(USAGE, str(refused))
     except Failed as failed:
-        print(f"yunei: {failed.code}", file=sys.stderr)  # noqa: T201
-        return FAILED
-    print(encode(document(verdict)).decode() if as_json else table(verdict))  # noqa: T201
+        return _say(FAILED, failed.code)
+    print(asking.encoded(document(verdict)) if given.json else table(verdict))  # noqa: T201
     return VERIFIED if verdict.ok else NOT_VERIFIED
 
 
@@ -41,9 +56,19 @@ def table(verdict: Verdict) -> str:
     return "\n".join([*rows, "", *claims(verdict), "", headline(verdict), *notes(verdict)])
 
 
+def _say(code: int, *lines: str) -> int:
+    for line in lines:
+        print(f"yunei: {line}", file=sys.stderr)  # noqa: T201
+    return code
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sandbox.client", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="yunei-client", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
+    asking.add_commands(commands)
+    batches.add_commands(commands)
     verify = commands.add_parser("verify-attestation", help="离线核验证明 / verify an attestation offline")
     verify.add_argument("attestation", type=Path, help="证明文件 / the attestation")
     verify.add_argument("--key", required=True, help="预先取得的公钥 algorithm:hex / the pinned key")

@@ -27,12 +27,18 @@ class Tariff:
             raise Refused("tariff.free-use", tariff=self.tariff_id)
 
 
+MAX_UNITS = 10_000
+
+
 @dataclass(frozen=True)
 class MeterEvent:
-    """One use, read from one receipt. Only a released use has a unit and may cost."""
+    """One use, read from one receipt. Only a released use has units and may cost.
+
+    A job is one unit. A call of an open product has no submission and one unit for each answered question.
+    """
 
     receipt_id: str
-    submission_id: str
+    submission_id: str | None
     payer_id: str
     operator_id: str
     product_id: str | None
@@ -45,8 +51,14 @@ class MeterEvent:
     occurred_at: datetime
 
     def __post_init__(self) -> None:
-        if self.units not in (0, 1) or self.unit_price_fen < 0:
-            raise ValueError("an event is one use or none, at a price that is not negative")
+        most = MAX_UNITS if self.is_call else 1
+        if not 0 <= self.units <= most or self.unit_price_fen < 0:
+            raise ValueError("a job is one unit or none, a call at most 10 000, at a price that is not negative")
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is a call of an open product, and not a job."""
+        return self.submission_id is None
 
     @property
     def amount_fen(self) -> int:
@@ -56,7 +68,7 @@ class MeterEvent:
 
 @dataclass(frozen=True)
 class InvoiceLine:
-    """One paid event on an invoice."""
+    """One paid job on an invoice."""
 
     receipt_id: str
     tariff_id: str
@@ -67,16 +79,38 @@ class InvoiceLine:
 
 
 @dataclass(frozen=True)
+class CallLine:
+    """All paid calls of one product at one price: how many calls, and how many answered questions they were.
+
+    `receipts_sha256` is the digest of their receipt ids in order, one to a line: it says which calls these are.
+    """
+
+    product_id: str
+    tariff_id: str
+    unit_price_fen: int
+    calls: int
+    units: int
+    amount_fen: int
+    legal_basis: str
+    receipts_sha256: str
+
+
+@dataclass(frozen=True)
 class Invoice:
-    """All paid events of one payer in one month (Asia/Shanghai, "2026-11"). The total is the sum of the lines."""
+    """All paid events of one payer in one month (Asia/Shanghai, "2026-11"). The total is the sum of all lines.
+
+    Each paid job has a line of its own in `lines`; calls, of which a month may have a million, are summed in
+    `call_lines`.
+    """
 
     invoice_id: str
     payer_id: str
     month: str
     lines: tuple[InvoiceLine, ...]
     free_uses: int
+    call_lines: tuple[CallLine, ...] = ()
 
     @property
     def total_fen(self) -> int:
         """Sum of the lines, in fen."""
-        return sum(line.amount_fen for line in self.lines)
+        return sum(line.amount_fen for line in self.lines) + sum(line.amount_fen for line in self.call_lines)

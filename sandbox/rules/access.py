@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 import cedarpy
 
@@ -19,6 +20,7 @@ from sandbox.domain.party import Party, PartyStatus
 
 POLICY_FILE, SCHEMA_FILE = "access.cedar", "access.cedarschema"
 DENIED = "access.denied"
+DECISIONS = 4096
 
 
 class Action(Enum):
@@ -36,10 +38,12 @@ class Action(Enum):
     REVIEW_SUBMISSION = "reviewSubmission"
     PUBLISH_PRODUCT = "publishProduct"
     SUSPEND_PRODUCT = "suspendProduct"
+    OPEN_PRODUCT = "openProduct"
     CALL_PRODUCT = "callProduct"
     FILE_CONSENT = "fileConsent"
     ISSUE_INVOICE = "issueInvoice"
     READ_AUDIT = "readAudit"
+    READ_ALARMS = "readAlarms"
     READ_BUDGET = "readBudget"
     READ_PARTY = "readParty"
     READ_SCENARIO = "readScenario"
@@ -84,9 +88,16 @@ class AccessPolicy:
             }
         except (ValueError, KeyError, TypeError):
             raise Failed("policy.access") from None
+        self._decided = lru_cache(DECISIONS)(self._decide)
 
     def decide(self, party: Party, action: Action, record: Record) -> Decision:
-        """Allowed, or refused by the first condition in the file that does not hold."""
+        """Allowed, or refused by the first condition in the file that does not hold.
+
+        A decision follows from these three values and the policies alone, so that the newest ones are remembered.
+        """
+        return self._decided(party, action, record)
+
+    def _decide(self, party: Party, action: Action, record: Record) -> Decision:
         request = {
             "principal": {"type": "Yunei::Party", "id": party.party_id},
             "action": {"type": "Yunei::Action", "id": action.value},

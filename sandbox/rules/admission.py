@@ -109,6 +109,9 @@ def decide_question(product: Product, dataset: Dataset) -> Decision:
         return refuse("product.no-key", dataset=dataset.dataset_id)
     if dataset.personal and not product.needs_consent:
         return refuse("product.consent-needed", product=product.product_id)
+    hidden = next((mode for mode in product.modes if mode.hides_subject), None)
+    if product.needs_consent and hidden is not None:
+        return refuse("product.hidden-consent", product=product.product_id, mode=hidden.value)
     return ALLOWED
 
 

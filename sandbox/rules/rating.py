@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
+from enclave_runner.contract.call import CallReceipt
+from enclave_runner.contract.codec import digest
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.grant import Mode, Purpose
 from enclave_runner.contract.receipt import Outcome, Receipt
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.ticket import Charge
-from sandbox.domain.metering import InvoiceLine, MeterEvent, Tariff
+from sandbox.domain.metering import CallLine, InvoiceLine, MeterEvent, Tariff
 from sandbox.domain.submission import Submission
 
 TARIFFS_FILE = "tariffs.toml"
@@ -70,8 +73,36 @@ def meter(receipt: Receipt, submission: Submission) -> MeterEvent:
     )
 
 
+def call_receipt_id(receipt: CallReceipt) -> str:
+    """The name of a call's receipt: its number among all calls of the enclave. Texts sort as the calls came."""
+    return f"call-{receipt.sequence:016d}"
+
+
+def sequence_of(event: MeterEvent) -> int:
+    """The number of the call whose event it is."""
+    return int(event.receipt_id.rpartition("-")[2])
+
+
+def meter_call(receipt: CallReceipt) -> MeterEvent:
+    """The one event of a call's receipt. Whoever called pays, and only for what was answered."""
+    return MeterEvent(
+        receipt_id=call_receipt_id(receipt),
+        submission_id=None,
+        payer_id=receipt.caller_id,
+        operator_id=receipt.operator_id,
+        product_id=receipt.product_id,
+        mode=Mode.VERIFICATION,
+        purpose=receipt.purpose,
+        units=receipt.units,
+        tariff_id=receipt.charge.tariff_id,
+        unit_price_fen=receipt.charge.unit_price_fen,
+        legal_basis=receipt.charge.legal_basis,
+        occurred_at=receipt.finished_at,
+    )
+
+
 def rate(events: Iterable[MeterEvent]) -> tuple[InvoiceLine, ...]:
-    """One line per paid event, in order of time and receipt."""
+    """One line per paid job, in order of time and receipt."""
     ordered = sorted(events, key=lambda event: (event.occurred_at, event.receipt_id))
     return tuple(
         InvoiceLine(
@@ -83,10 +114,38 @@ def rate(events: Iterable[MeterEvent]) -> tuple[InvoiceLine, ...]:
             legal_basis=event.legal_basis,
         )
         for event in ordered
-        if event.amount_fen > 0
+        if event.amount_fen > 0 and not event.is_call
+    )
+
+
+def rate_calls(events: Iterable[MeterEvent]) -> tuple[CallLine, ...]:
+    """One line for each product, tariff and price of paid calls, in that order."""
+    paid = sorted(
+        (event for event in events if event.is_call and event.amount_fen > 0),
+        key=lambda event: (*_line_of(event), event.receipt_id),
+    )
+    return tuple(_call_line(*key, tuple(group)) for key, group in groupby(paid, key=_line_of))
+
+
+def _line_of(event: MeterEvent) -> tuple[str, str, int, str]:
+    return event.product_id or "", event.tariff_id, event.unit_price_fen, event.legal_basis
+
+
+def _call_line(
+    product_id: str, tariff_id: str, unit_price_fen: int, legal_basis: str, events: tuple[MeterEvent, ...]
+) -> CallLine:
+    return CallLine(
+        product_id=product_id,
+        tariff_id=tariff_id,
+        unit_price_fen=unit_price_fen,
+        calls=len(events),
+        units=sum(event.units for event in events),
+        amount_fen=sum(event.amount_fen for event in events),
+        legal_basis=legal_basis,
+        receipts_sha256=digest("".join(f"{event.receipt_id}\n" for event in events).encode()),
     )
 
 
 def count_free(events: Iterable[MeterEvent]) -> int:
-    """How many uses cost nothing; refused and failed jobs are no uses."""
-    return sum(1 for event in events if event.units and event.amount_fen == 0)
+    """How many uses cost nothing, each answered question of a call one; refused and failed jobs are no uses."""
+    return sum(event.units for event in events if event.amount_fen == 0)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, insert
 
 from sandbox.domain.metering import Invoice, MeterEvent
+from sandbox.rules.rating import sequence_of
 from sandbox.store import schema
 from sandbox.store.documents import Documents
 
@@ -15,18 +16,22 @@ INVOICES = Documents(
     Invoice,
     lambda invoice: {"invoice_id": invoice.invoice_id, "payer_id": invoice.payer_id, "month": invoice.month},
 )
-LINES = schema.invoice_lines
+LINES, CALL_LINES = schema.invoice_lines, schema.call_invoice_lines
 
 
 def add(connection: Connection, invoice: Invoice, events: Iterable[MeterEvent]) -> None:
-    """Record an invoice with the uses that it covers."""
+    """Record an invoice with the uses that it covers, jobs and calls."""
     INVOICES.add(connection, invoice)
+    jobs, called = [], []
     for event in events:
-        connection.execute(
-            insert(LINES).values(
-                receipt_id=event.receipt_id, invoice_id=invoice.invoice_id, amount_fen=event.amount_fen
-            )
-        )
+        covered = {"invoice_id": invoice.invoice_id, "amount_fen": event.amount_fen}
+        if event.is_call:
+            called.append({"sequence": sequence_of(event), **covered})
+        else:
+            jobs.append({"receipt_id": event.receipt_id, **covered})
+    for table, rows in ((LINES, jobs), (CALL_LINES, called)):
+        if rows:
+            connection.execute(insert(table), rows)
 
 
 def of_payer(connection: Connection, payer_id: str) -> tuple[Invoice, ...]:

@@ -1,7 +1,8 @@
 """The tables. Values stand in `doc` as canonical JSON; other columns are what is looked up or must be unique.
 
 Exactly-once is held by uniqueness here, whatever the code above does: one receipt per ticket and per submission, one
-meter event per receipt, one invoice line per receipt. Tables in LEDGERS are only ever added to; triggers hold that.
+meter event per receipt, one invoice line per receipt. The meter event of a call is what its receipt says: it has no row
+of its own. Tables in LEDGERS are only ever added to; triggers hold that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -34,6 +36,9 @@ LEDGERS = (
     "meter_events",
     "invoices",
     "invoice_lines",
+    "call_batches",
+    "call_receipts",
+    "call_invoice_lines",
     "audit_entries",
     "audit_checkpoints",
 )
@@ -126,6 +131,18 @@ consents = Table(
     _reference("business_id", "parties.party_id"),
     _reference("product_id", "products.product_id"),
     _doc(),
+    Index("ix_consents_business_id_product_id_subject", "business_id", "product_id", "subject"),
+)
+
+standing_orders = Table(
+    "standing_orders",
+    METADATA,
+    _text("ticket_id", primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),
+    _reference("product_id", "products.product_id"),
+    _text("status"),
+    _doc(),
+    Index("ix_standing_orders_product_id_status", "product_id", "status"),
 )
 
 submissions = Table(
@@ -203,6 +220,35 @@ invoice_lines = Table(
     "invoice_lines",
     METADATA,
     Column("receipt_id", String(200), ForeignKey("meter_events.receipt_id"), primary_key=True),
+    _reference("invoice_id", "invoices.invoice_id", index=True),
+    Column("amount_fen", BigInteger, nullable=False),
+)
+
+call_batches = Table(
+    "call_batches",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    _text("digest", unique=True),
+    _doc(),
+)
+
+call_receipts = Table(
+    "call_receipts",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch", BigInteger, ForeignKey("call_batches.number"), nullable=False, index=True),
+    _reference("ticket_id", "standing_orders.ticket_id", index=True),
+    _reference("payer_id", "parties.party_id", index=True),
+    _reference("operator_id", "parties.party_id", index=True),
+    _text("occurred_at", index=True),
+    Column("units", Integer, nullable=False),
+    _doc(),
+)
+
+call_invoice_lines = Table(
+    "call_invoice_lines",
+    METADATA,
+    Column("sequence", BigInteger, ForeignKey("call_receipts.sequence"), primary_key=True, autoincrement=False),
     _reference("invoice_id", "invoices.invoice_id", index=True),
     Column("amount_fen", BigInteger, nullable=False),
 )

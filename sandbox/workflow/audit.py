@@ -21,7 +21,7 @@ from sandbox.domain.party import PARTY_LIFECYCLE, PartyStatus
 from sandbox.domain.submission import Submission, SubmissionStatus
 from sandbox.rules.access import Action, Record
 from sandbox.rules.rating import meter
-from sandbox.store import audit_log, receipts, submissions
+from sandbox.store import audit_log, calls, receipts, submissions
 from sandbox.store.audit_log import AuditVerdict
 from sandbox.store.database import open_copy, reading
 from sandbox.store.invoices import INVOICES
@@ -29,6 +29,7 @@ from sandbox.store.meter_events import EVENTS
 from sandbox.store.parties import PARTIES
 from sandbox.store.receipts import StoredReceipt
 from sandbox.store.submissions import SUBMISSIONS
+from sandbox.workflow.call_audit import check_calls
 from sandbox.workflow.invoices import recompute_invoice
 from sandbox.workflow.office import Actor, BureauTrust, Office, authorize
 from sandbox.workflow.settle import is_repeat
@@ -39,7 +40,7 @@ UNREADABLE = (DatabaseError, TypeError, ValueError, LookupError, ArithmeticError
 
 
 @dataclass(frozen=True)
-class Check:
+class AuditCheck:
     """One thing that was checked: how many items, and what is wrong, if anything is."""
 
     name: str
@@ -57,7 +58,7 @@ class AuditReport:
     """Every check; `ok` only if each is."""
 
     ok: bool
-    checks: tuple[Check, ...]
+    checks: tuple[AuditCheck, ...]
 
     def rows(self) -> list[tuple[str, int, str]]:
         """For a table: name, number of entries, verdict."""
@@ -70,12 +71,12 @@ class EnclaveLog:
 
     receipts: tuple[StoredReceipt, ...]
     roots: tuple[str, ...]
-    check: Check
+    check: AuditCheck
     restorations: tuple[Signed, ...]
 
 
 def verify_audit(office: Office, actor: Actor | None = None) -> AuditReport:
-    """Check both logs, their cross references, and that ledgers and invoices follow from the receipts.
+    """AuditCheck both logs, their cross references, and that ledgers and invoices follow from the receipts.
 
     Whatever stands in the database, there is a report: a value that cannot be read is a finding of the check that
     needed it. Without an actor nobody's party is looked up: a broken table of parties is a finding like any other.
@@ -95,13 +96,13 @@ def verify_audit(office: Office, actor: Actor | None = None) -> AuditReport:
         with reading(office.engine) as connection:
             checks = _check_all(office, connection, tuple(before), log, earlier)
     except (DatabaseError, UnicodeDecodeError):  # the latter is how the driver fails to quote a broken schema
-        checks = (Check("ledgers", 0, "the database cannot be read here"),)
+        checks = (AuditCheck("ledgers", 0, "the database cannot be read here"),)
     return AuditReport(all(check.ok for check in checks), checks)
 
 
 def _check_all(
-    office: Office, connection: Connection, before: tuple[StoredReceipt, ...], log: EnclaveLog, earlier: Check
-) -> tuple[Check, ...]:
+    office: Office, connection: Connection, before: tuple[StoredReceipt, ...], log: EnclaveLog, earlier: AuditCheck
+) -> tuple[AuditCheck, ...]:
     """Every check by itself: what one of them cannot read does not keep the others from their findings."""
     anchors = _anchors(item.receipt for item in log.receipts)
     verdict = audit_log.verify(connection, office.signer.public_key, anchors)
@@ -115,28 +116,29 @@ def _check_all(
         _guarded("cross-checkpoints", lambda: _check_references(acts, log)),
         _guarded("parties", lambda: _check_parties(connection, acts)),
         _guarded("meter events", lambda: _check_ledgers(connection, acts)),
+        _guarded("calls", lambda: _check_calls(office, connection, acts, log)),
         _guarded("releases", lambda: _check_releases(connection)),
         _guarded("invoices", lambda: _check_invoices(connection, acts)),
     )
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], AuditCheck]) -> AuditCheck:
     """The check, or what kept it from reading what is stored: somebody has edited the database."""
     try:
         return check()
     except Refused as refused:
-        return Check(name, 0, f"a stored value cannot be read: {refused.facts.get('what', refused.rule)}")
+        return AuditCheck(name, 0, f"a stored value cannot be read: {refused.facts.get('what', refused.rule)}")
     except UNREADABLE:
-        return Check(name, 0, "the database, or a value in it, cannot be read here")
+        return AuditCheck(name, 0, "the database, or a value in it, cannot be read here")
 
 
-def _read_receipts(connection: Connection, found: list[StoredReceipt]) -> Check:
+def _read_receipts(connection: Connection, found: list[StoredReceipt]) -> AuditCheck:
     found += receipts.listed(connection)
-    return Check("receipts stored", len(found))
+    return AuditCheck("receipts stored", len(found))
 
 
 def verify_copy(path: Path, trust: Path) -> AuditVerdict:
-    """Check the audit log in a copied control.db, offline and read-only, with the public keys of a trust file.
+    """AuditCheck the audit log in a copied control.db, offline and read-only, with the public keys of a trust file.
 
     The receipts in the copy, which the enclave signed, show whether the tail was cut.
 
@@ -180,9 +182,9 @@ def _anchors(genuine: Iterable[Receipt]) -> dict[int, str]:
     return {receipt.audit_size: receipt.audit_root for receipt in genuine}
 
 
-def _audit_check(verdict: AuditVerdict) -> Check:
+def _audit_check(verdict: AuditVerdict) -> AuditCheck:
     problem = None if verdict.ok else f"entry {verdict.first_bad_index}: {verdict.problem}"
-    return Check("audit log", verdict.entries, problem)
+    return AuditCheck("audit log", verdict.entries, problem)
 
 
 @dataclass(frozen=True)
@@ -223,39 +225,39 @@ def _fetch_log(office: Office) -> EnclaveLog:
             roots.append(tree.root.hex())
         checkpoint = open_checkpoint(reply.checkpoint, office.enclave_origin, office.enclave_key)
     except Refused as refused:
-        check = Check("receipt log", len(signed), f"{len(found)}: {refused.rule}")
+        check = AuditCheck("receipt log", len(signed), f"{len(found)}: {refused.rule}")
         return EnclaveLog(tuple(found), tuple(roots), check, reply.restorations)
     # A receipt may have been added while pages were fetched: the checkpoint is never older than what came with it.
     fits = checkpoint.size == tree.size and checkpoint.root == tree.root
     problem = None if fits else "the signed checkpoint has another size or root"
-    return EnclaveLog(tuple(found), tuple(roots), Check("receipt log", len(signed), problem), reply.restorations)
+    return EnclaveLog(tuple(found), tuple(roots), AuditCheck("receipt log", len(signed), problem), reply.restorations)
 
 
-def _check_restores(office: Office, log: EnclaveLog) -> Check:
+def _check_restores(office: Office, log: EnclaveLog) -> AuditCheck:
     """Every restore that the enclave states went on from a log that this one continues."""
     name, count = "restores", len(log.restorations)
     for signed in log.restorations:
         said = unseal(signed, RESTORATION, (office.enclave_key,), Restoration)
         if said.size >= len(log.roots) or log.roots[said.size] != said.root:
-            return Check(name, count, f"the log at size {said.size} is not the one that was restored")
-    return Check(name, count)
+            return AuditCheck(name, count, f"the log at size {said.size} is not the one that was restored")
+    return AuditCheck(name, count)
 
 
-def _check_stored(connection: Connection, stored: tuple[StoredReceipt, ...], log: EnclaveLog) -> Check:
+def _check_stored(connection: Connection, stored: tuple[StoredReceipt, ...], log: EnclaveLog) -> AuditCheck:
     """What is stored here stands in the log as it is; what stands there is stored here, or waits to be settled."""
     name, in_log = "receipts stored", {item.receipt.receipt_id: item.signed for item in log.receipts}
     for item in stored:
         if in_log.get(item.receipt.receipt_id) != item.signed:
-            return Check(name, len(stored), f"receipt {item.receipt.receipt_id} is not in the enclave's log")
+            return AuditCheck(name, len(stored), f"receipt {item.receipt.receipt_id} is not in the enclave's log")
     here = {item.receipt.receipt_id for item in receipts.listed(connection)}
     waiting = {item.submission_id for item in submissions.dispatched(connection)}
     for item in log.receipts:
         if item.receipt.receipt_id not in here and item.receipt.submission_id not in waiting:
-            return Check(name, len(stored), f"receipt {item.receipt.receipt_id} was lost here")
-    return Check(name, len(stored))
+            return AuditCheck(name, len(stored), f"receipt {item.receipt.receipt_id} was lost here")
+    return AuditCheck(name, len(stored))
 
 
-def _check_repeats(log: EnclaveLog) -> Check:
+def _check_repeats(log: EnclaveLog) -> AuditCheck:
     """What was answered at no loss was answered before: to the same grant, in an earlier receipt that repeats none."""
     first: dict[str, Receipt] = {}
     count = 0
@@ -266,25 +268,25 @@ def _check_repeats(log: EnclaveLog) -> Check:
             continue
         count += 1
         if receipt.repeats not in first or not is_repeat(receipt, first[receipt.repeats]):
-            return Check("repeats", count, f"receipt {receipt.receipt_id} repeats no answer that was given before")
-    return Check("repeats", count)
+            return AuditCheck("repeats", count, f"receipt {receipt.receipt_id} repeats no answer that was given before")
+    return AuditCheck("repeats", count)
 
 
-def _check_references(acts: _Acts, log: EnclaveLog) -> Check:
+def _check_references(acts: _Acts, log: EnclaveLog) -> AuditCheck:
     """Every checkpoint of the receipt log that the audit log carries is one that the log really had."""
     name, seen = "cross-checkpoints", 0
     for entry in acts.of("receipt.settle"):
         seen += 1
         size = int(entry.facts.get("log_size", -1))
         if size < 0:
-            return Check(name, seen, f"the entry of {entry.target} names no checkpoint")
+            return AuditCheck(name, seen, f"the entry of {entry.target} names no checkpoint")
         # What was settled after the log had been fetched cannot be compared yet.
         if size < len(log.roots) and log.roots[size] != entry.facts.get("log_root"):
-            return Check(name, seen, f"the receipt log at size {size} was another one")
-    return Check(name, seen)
+            return AuditCheck(name, seen, f"the receipt log at size {size} was another one")
+    return AuditCheck(name, seen)
 
 
-def _check_parties(connection: Connection, acts: _Acts) -> Check:
+def _check_parties(connection: Connection, acts: _Acts) -> AuditCheck:
     """Every party is the one that was registered, in the state that was last recorded."""
     name, parties = "parties", {party.party_id: party for party in PARTIES.unaltered(connection)}
     digests: dict[str, str | None] = {}
@@ -295,10 +297,10 @@ def _check_parties(connection: Connection, acts: _Acts) -> Check:
             digests[entry.target] = entry.facts.get("party_sha256")
         states[entry.target] = changes.get(entry.act, PARTY_LIFECYCLE.initial.value)
     if not _fits(digests, {party_id: party.fixed_sha256 for party_id, party in parties.items()}, acts):
-        return Check(name, len(parties), "the parties are not those that the audit log recorded")
+        return AuditCheck(name, len(parties), "the parties are not those that the audit log recorded")
     if acts.verdict.ok and states != {party_id: party.status.value for party_id, party in parties.items()}:
-        return Check(name, len(parties), "a party is in another state than the audit log recorded")
-    return Check(name, len(parties))
+        return AuditCheck(name, len(parties), "a party is in another state than the audit log recorded")
+    return AuditCheck(name, len(parties))
 
 
 def _fits(recorded: Mapping[str, str | None], stored: Mapping[str, str], acts: _Acts) -> bool:
@@ -306,24 +308,28 @@ def _fits(recorded: Mapping[str, str | None], stored: Mapping[str, str], acts: _
     return recorded == stored if acts.verdict.ok else recorded.items() <= stored.items()
 
 
-def _check_ledgers(connection: Connection, acts: _Acts) -> Check:
+def _check_ledgers(connection: Connection, acts: _Acts) -> AuditCheck:
     """Submissions are as they were filed; one meter event per receipt, the one that follows from both."""
     name, stored = "meter events", receipts.listed(connection)
     events = {event.receipt_id: event for event in EVENTS.unaltered(connection)}
     asked = {submission.submission_id: submission for submission in SUBMISSIONS.unaltered(connection)}
     if not _are_as_filed(asked, acts):
-        return Check(name, len(events), "the submissions are not those that the audit log recorded")
+        return AuditCheck(name, len(events), "the submissions are not those that the audit log recorded")
     settled = sum(
         submissions.count(connection, status) for status in (SubmissionStatus.RELEASED, SubmissionStatus.FAILED)
     )
     ended = sum(1 for item in stored if item.receipt.outcome.value in ("released", "failed"))
     if len(events) != len(stored) or settled != ended:
-        return Check(name, len(events), f"{len(stored)} receipts, {len(events)} events, {settled} settled submissions")
+        return AuditCheck(
+            name, len(events), f"{len(stored)} receipts, {len(events)} events, {settled} settled submissions"
+        )
     for item in stored:
         submission = asked[item.receipt.submission_id]
         if events.get(item.receipt.receipt_id) != meter(item.receipt, submission):
-            return Check(name, len(events), f"the event of {item.receipt.receipt_id} does not follow from its receipt")
-    return Check(name, len(events))
+            return AuditCheck(
+                name, len(events), f"the event of {item.receipt.receipt_id} does not follow from its receipt"
+            )
+    return AuditCheck(name, len(events))
 
 
 def _are_as_filed(asked: Mapping[str, Submission], acts: _Acts) -> bool:
@@ -332,28 +338,34 @@ def _are_as_filed(asked: Mapping[str, Submission], acts: _Acts) -> bool:
     return _fits(recorded, {submission_id: item.fixed_sha256 for submission_id, item in asked.items()}, acts)
 
 
-def _check_releases(connection: Connection) -> Check:
+def _check_calls(office: Office, connection: Connection, acts: _Acts, log: EnclaveLog) -> AuditCheck:
+    """The calls are those that the enclave settled, and that the audit log recorded."""
+    return AuditCheck("calls", *check_calls(office, connection, acts.of("calls.settle"), len(log.restorations)))
+
+
+def _check_releases(connection: Connection) -> AuditCheck:
     """Every release is stored as the very bytes whose digest the enclave signed."""
     name, stored = "releases", receipts.listed(connection)
     count = 0
     for item in stored:
         content = receipts.release_of(connection, item.receipt.receipt_id)
         if (None if content is None else digest(content)) != item.receipt.release_sha256:
-            return Check(name, count, f"the release of {item.receipt.receipt_id} is missing or changed")
+            return AuditCheck(name, count, f"the release of {item.receipt.receipt_id} is missing or changed")
         count += content is not None
-    return Check(name, count)
+    return AuditCheck(name, count)
 
 
-def _check_invoices(connection: Connection, acts: _Acts) -> Check:
+def _check_invoices(connection: Connection, acts: _Acts) -> AuditCheck:
     """Every invoice on record is there with its total, and follows from the receipts that it covers."""
     issued = INVOICES.listed(connection)
     totals = {invoice.invoice_id: str(invoice.total_fen) for invoice in issued}
     recorded = {entry.target: entry.facts.get("total_fen", "") for entry in acts.of("invoice.issue")}
     if not _fits(recorded, totals, acts):
-        return Check("invoices", len(issued), "the invoices are not those that the audit log recorded")
+        return AuditCheck("invoices", len(issued), "the invoices are not those that the audit log recorded")
     for invoice in issued:
         covered = receipts.on_invoice(connection, invoice.invoice_id)
         asked = {item.submission_id: SUBMISSIONS.get(connection, item.submission_id) for item in covered}
-        if not recompute_invoice(invoice, covered, asked):
-            return Check("invoices", len(issued), f"{invoice.invoice_id} does not follow from its receipts")
-    return Check("invoices", len(issued))
+        called = calls.on_invoice(connection, invoice.invoice_id)
+        if not recompute_invoice(invoice, covered, asked, called):
+            return AuditCheck("invoices", len(issued), f"{invoice.invoice_id} does not follow from its receipts")
+    return AuditCheck("invoices", len(issued))

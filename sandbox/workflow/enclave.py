@@ -21,6 +21,7 @@ from enclave_runner.contract.wire import (
     USERS_NAME,
     Hello,
     ImportData,
+    OpenProduct,
     Reply,
     Request,
     RunJob,
@@ -173,7 +174,7 @@ def _stop(process: subprocess.Popen[bytes] | None) -> None:
 
 def _patience(request: Request) -> float:
     match request:
-        case ImportData():
+        case ImportData() | OpenProduct():
             return IMPORT_PATIENCE_SECONDS
         case RunJob():
             return JOB_PATIENCE_SECONDS

@@ -6,6 +6,8 @@ import hmac
 import re
 import secrets
 
+from sqlalchemy import Connection
+
 from enclave_runner.contract.codec import digest
 from enclave_runner.contract.errors import Refused
 from sandbox.domain.party import PartyStatus
@@ -69,15 +71,24 @@ def authenticate(office: Office, token: str) -> Actor:
         Refused: `key.unknown` for a wrong, malformed or withdrawn key; `party.inactive` when the party is suspended or
             terminated (article 49).
     """
+    with reading(office.engine) as connection:
+        return identify(connection, token)
+
+
+def identify(connection: Connection, token: str) -> Actor:
+    """Who holds this key, in the caller's snapshot.
+
+    Raises:
+        Refused: as `authenticate` does.
+    """
     parts = TOKEN.fullmatch(token)
     if parts is None:
         raise Refused("key.unknown")
-    with reading(office.engine) as connection:
-        stored = api_keys.find(connection, parts[1])
-        known = hmac.compare_digest(digest(token.encode()), stored.hash if stored else "0" * 64)
-        if stored is None or not known or stored.revoked_at is not None:
-            raise Refused("key.unknown")
-        party = PARTIES.get(connection, stored.party_id)
+    stored = api_keys.find(connection, parts[1])
+    known = hmac.compare_digest(digest(token.encode()), stored.hash if stored else "0" * 64)
+    if stored is None or not known or stored.revoked_at is not None:
+        raise Refused("key.unknown")
+    party = PARTIES.get(connection, stored.party_id)
     if party.status is not PartyStatus.ACTIVE:
         raise Refused("party.inactive", party=party.party_id, status=party.status.value)
     return Actor(party, stored.person)

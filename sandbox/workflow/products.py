@@ -7,9 +7,11 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.scoring import ScoreCheck
 from sandbox.domain.product import PRODUCT_LIFECYCLE, Product, ProductStatus
 from sandbox.rules.access import Action, Record
 from sandbox.rules.admission import decide_grant, decide_mode, decide_question, decide_scope
+from sandbox.rules.calling import decide_check, decide_score_bits, read_call_limits
 from sandbox.store import datasets
 from sandbox.store.database import reading, writing
 from sandbox.store.grants import GRANTS
@@ -23,7 +25,9 @@ def publish_product(office: Office, actor: Actor, product: Product) -> Product:
 
     Raises:
         Refused: by access, the grant, `product.no-key`, `product.consent-needed` for a question about people without
-            their consent (article 43), `record.exists`, `lifecycle.illegal`.
+            their consent (article 43), `product.hidden-consent` for modes that hide of whom a consent would be,
+            `product.check-type`, `verification.many-rows`, `verification.score-bits`, `verification.claim-form`,
+            `record.exists`, `lifecycle.illegal`.
     """
     authorize(office, actor, Action.PUBLISH_PRODUCT, _record(product))
     with writing(office.engine) as connection:
@@ -65,8 +69,11 @@ def _check_product(office: Office, connection: Connection, actor: Actor, product
     catalogue = datasets.catalogue(connection)
     decide_grant(record, actor.party.party_id, office.clock()).enforce()
     decide_mode(record.grant, product.job.mode).enforce()
-    decide_scope(record.grant, product.job.dataset_id, (product.job.attribute,), catalogue).enforce()
+    decide_scope(record.grant, product.job.dataset_id, product.attributes, catalogue).enforce()
     decide_question(product, catalogue[product.job.dataset_id]).enforce()
+    decide_check(product, catalogue[product.job.dataset_id]).enforce()
+    if isinstance(product.job, ScoreCheck):
+        decide_score_bits(product.job, read_call_limits(office.pack).score_bits).enforce()
 
 
 def suspend_product(office: Office, actor: Actor, product_id: str) -> Product:

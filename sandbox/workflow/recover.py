@@ -1,7 +1,8 @@
-"""After a crash: every ticket that went out and was not settled is brought to its one receipt."""
+"""After a crash: every ticket that went out and was not settled is brought to its one receipt; calls are fetched."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from enclave_runner.contract.codec import decode
@@ -14,10 +15,12 @@ from sandbox.store import datasets, submissions, tickets
 from sandbox.store.database import reading, writing
 from sandbox.store.datasets import DATASETS
 from sandbox.store.meter_events import stamp
+from sandbox.workflow.call_sync import sync_calls
 from sandbox.workflow.continuity import check_continuity
 from sandbox.workflow.dispatch import dispatch, send_ticket
 from sandbox.workflow.office import Office, note_act
 from sandbox.workflow.settle import Outcome, settle
+from sandbox.workflow.standing import OPEN_STAGE, ask_progress, finish_closing, finish_opening, under_way
 
 # So old, a ticket was sent long ago, if its sender lives.
 UNDER_WAY = timedelta(minutes=1)
@@ -36,6 +39,7 @@ def recover(office: Office, older_than: timedelta = timedelta(0)) -> tuple[Outco
     """
     check_continuity(office)
     _record_imports(office)
+    _catch_up_with_calls(office)
     latest = office.clock() - older_than
     with reading(office.engine) as connection:
         admitted = tuple(item for item in submissions.admitted(connection) if item.submitted_at <= latest)
@@ -75,6 +79,18 @@ def _bring_home(office: Office, signed: Signed) -> Outcome | None:
         if failed.code == "dispatch.running":
             return None
         raise
+
+
+def _catch_up_with_calls(office: Office) -> None:
+    """Calls that were not fetched, products that were opened or closed half-way. A long opening is not waited for: it
+    is carried on by the API, or by the next `product open`."""
+    for order in under_way(office):
+        with suppress(Refused):  # the enclave has not got that order yet, or does not take it
+            if ask_progress(office, order.ticket_id).stage == OPEN_STAGE:
+                finish_opening(office, order.ticket_id)
+    finish_closing(office)
+    with suppress(Refused):  # whoever reads the meter or the audit is told; nobody else is kept from their work
+        sync_calls(office)
 
 
 def _record_imports(office: Office) -> None:

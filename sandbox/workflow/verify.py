@@ -10,14 +10,15 @@ from sqlalchemy import Connection
 from enclave_runner.contract.codec import digest, encode
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Purpose
-from enclave_runner.contract.job import Question
+from enclave_runner.contract.job import Question, VerificationJob
 from sandbox.domain.grant import GrantRecord
-from sandbox.domain.product import Product, ProductStatus
+from sandbox.domain.product import Product
 from sandbox.rules.access import Action, Record
-from sandbox.rules.admission import decide_active, decide_grant, decide_mode, decide_question, decide_scope
+from sandbox.rules.calling import decide_callable
 from sandbox.rules.scenario import decide_use
-from sandbox.store import consents, datasets
+from sandbox.store import consents
 from sandbox.store.database import reading, writing
+from sandbox.store.datasets import DATASETS
 from sandbox.store.grants import GRANTS
 from sandbox.store.parties import PARTIES
 from sandbox.store.products import PRODUCTS
@@ -84,32 +85,37 @@ def _file(office: Office, actor: Actor, product_id: str, question: Question) -> 
         record = _callable_grant(office, connection, actor, product)
         purpose = record.grant.purpose
         consent_id = pseudonym and _covering_consent(office, connection, actor, product, pseudonym, purpose)
-        reads = Reads({product.job.dataset_id: (product.job.attribute,)})
+        job = _job_of(product)
         input_sha256 = digest(encode(question))
         submission = file_submission(
-            office, connection, actor, record, product.job, reads, input_sha256, product.product_id, consent_id
+            office,
+            connection,
+            actor,
+            record,
+            job,
+            Reads({job.dataset_id: (job.attribute,)}),
+            input_sha256,
+            product.product_id,
+            consent_id,
         )
     return submission.submission_id
 
 
 def _callable_grant(office: Office, connection: Connection, actor: Actor, product: Product) -> GrantRecord:
     """The grant under which the product answers this caller now."""
-    if product.status is not ProductStatus.PUBLISHED:
-        raise Refused("product.not-published", product=product.product_id, status=product.status.value)
+    job, now = _job_of(product), office.clock()
     record = GRANTS.get(connection, product.grant_id)
     scenario = SCENARIOS.get(connection, record.grant.scenario_id)
-    job, now, catalogue = product.job, office.clock(), datasets.catalogue(connection)
-    for decision in (
-        decide_active(PARTIES.get(connection, product.operator_id)),
-        decide_grant(record, product.operator_id, now),
-        decide_use(scenario, record.grant, actor.party.party_id, now),
-        decide_mode(record.grant, job.mode),
-        decide_scope(record.grant, job.dataset_id, (job.attribute,), catalogue),
-    ):
-        decision.enforce()
-    # The catalogue may have changed since the product was published.
-    decide_question(product, catalogue[job.dataset_id]).enforce()
+    operator, dataset = PARTIES.get(connection, product.operator_id), DATASETS.find(connection, job.dataset_id)
+    decide_callable(product, record, scenario, operator, dataset, now).enforce()
+    decide_use(scenario, record.grant, actor.party.party_id, now).enforce()
     return record
+
+
+def _job_of(product: Product) -> VerificationJob:
+    if not isinstance(product.job, VerificationJob):
+        raise Refused("product.is-called", product=product.product_id)
+    return product.job
 
 
 def _covering_consent(

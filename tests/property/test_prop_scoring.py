@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from itertools import cycle, islice, product
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -111,8 +112,8 @@ def test_the_range_of_a_scorecard_is_that_of_its_corners(model: Scorecard) -> No
 
 
 TERMS = st.lists(
-    st.tuples(NONZERO, st.integers(-3, 3), st.integers(0, 3)).map(
-        lambda drawn: Term(column="c", weight=drawn[0], low=drawn[1], high=drawn[1] + drawn[2])
+    st.tuples(NONZERO, st.integers(-3, 3), st.integers(0, 3), st.integers(1, 3)).map(
+        lambda drawn: Term(column="c", weight=drawn[0], low=drawn[1], high=drawn[1] + drawn[2], step=drawn[3])
     ),
     min_size=1,
     max_size=3,
@@ -121,10 +122,10 @@ TERMS = st.lists(
 
 @given(TERMS)
 def test_no_more_points_can_be_told_than_outcomes_are_counted(drawn: list[Term]) -> None:
-    terms = tuple(Term(column=f"c{i}", weight=t.weight, low=t.low, high=t.high) for i, t in enumerate(drawn))
+    terms = tuple(msgspec.structs.replace(term, column=f"c{index}") for index, term in enumerate(drawn))
     card = Scorecard(features=(Feature(name="x", weight=1, low=0, high=1),))
     check = ScoreCheck(dataset_id="tax", model=card, terms=terms)
-    cells = [[0, *(term.weight * cell for cell in range(term.low, term.high + 1))] for term in terms]
+    cells = [[0, *map(term.points, range(term.low - 1, term.high + 2))] for term in terms]
     sums = {sum(chosen) for chosen in product(*cells)}
     assert len(sums) + 1 <= check.outcomes
     assert check.points[0] <= min(sums) <= max(sums) <= check.points[1]

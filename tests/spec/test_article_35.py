@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -72,6 +73,29 @@ def test_only_a_released_use_costs(units: int, amount: int) -> None:
         occurred_at=NOW,
     )
     assert event.amount_fen == amount
+
+
+@pytest.mark.parametrize(("units", "amount"), [(0, 0), (1, 50), (10_000, 500_000)])
+def test_a_call_costs_for_each_answered_question(units: int, amount: int) -> None:
+    event = MeterEvent(
+        receipt_id="call-0000000000000001",
+        submission_id=None,
+        payer_id="business-a",
+        operator_id="operator-a",
+        product_id="p",
+        mode=a_tariff().mode,
+        purpose=Purpose.INDUSTRY,
+        units=units,
+        tariff_id="t",
+        unit_price_fen=50,
+        legal_basis="第三十五条",
+        occurred_at=NOW,
+    )
+    assert event.amount_fen == amount
+    with pytest.raises(ValueError, match="one unit or none"):
+        replace(event, units=10_001)
+    with pytest.raises(ValueError, match="one unit or none"):
+        replace(event, submission_id="s", units=2)
 
 
 NO_CONTRIBUTION_BOUND: dict[str, object] = {"rows_per_entity": None, "unique": False}

@@ -6,11 +6,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec import structs
 
+from enclave_runner.contract.check import Check, CheckKind, VerificationMode
 from enclave_runner.contract.dataset import KeyKind
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Purpose
 from enclave_runner.contract.job import Predicate, VerificationJob
+from enclave_runner.contract.signing import Signed
+from enclave_runner.contract.standing import StandingTicket
+from enclave_runner.contract.ticket import Charge
 from sandbox.domain.consent import Consent
 from sandbox.domain.product import Product
 from sandbox.rules.admission import decide_consent, decide_question
@@ -74,6 +79,32 @@ def test_a_consent_still_holds_when_the_question_is_asked() -> None:
         == "consent.missing"
     )
     assert decide_consent(replace(asking, needs_consent=False), None, "bank-a", Purpose.INDUSTRY, NOW).allowed
+
+
+@pytest.mark.parametrize("mode", [VerificationMode.BUCKET, VerificationMode.LOOKUP])
+def test_a_question_that_needs_consent_does_not_hide_whom_it_is_about(mode: VerificationMode) -> None:
+    """A withdrawal must end the next call: nobody can honour it for a subject that nobody sees."""
+    hiding = Check(dataset_id="insurance", attribute="amount", kind=CheckKind.EXISTS, modes=(mode,))
+    asking = Product("income-check", "operator-a", "g-1", "核验", hiding, needs_consent=True)
+    about_people = a_dataset(spec=a_spec(key_kind=KeyKind.OPAQUE), personal=True)
+    assert decide_question(asking, about_people).rule == "product.hidden-consent"
+    assert decide_question(replace(asking, needs_consent=False), about_people).rule == "product.consent-needed"
+    plain = replace(asking, job=structs.replace(hiding, modes=(VerificationMode.PLAIN,)))
+    assert decide_question(plain, about_people).allowed
+    with pytest.raises(ValueError, match="cannot hide its subject"):
+        StandingTicket(
+            ticket_id="t",
+            product_id="income-check",
+            grant=Signed(purpose="grant", key_id="", algorithm="", payload=b"", signature=b""),
+            check=hiding,
+            data_versions={},
+            policy_sha256="",
+            charge=Charge(tariff_id="t", unit_price_fen=0, legal_basis="x"),
+            calls=1,
+            issued_at=NOW,
+            expires_at=NOW + timedelta(days=1),
+            needs_consent=True,
+        )
 
 
 def test_resident_identity_numbers_are_always_personal() -> None:

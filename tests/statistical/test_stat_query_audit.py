@@ -139,7 +139,11 @@ CASES = {
     "sum-laplace": Case(stated(LAPLACE, "grp, SUM(amount) AS s FROM events GROUP BY grp")),
     "sum-of-one-group": Case(stated(LAPLACE, "SUM(amount) AS s FROM events WHERE grp = 'a'")),
     "sum-and-count": Case(
-        stated("", "grp, SUM(year) AS s, COUNT(*) AS n FROM events GROUP BY grp"), epsilon="5.5", draws=9000, project=pair),
+        stated("", "grp, SUM(year) AS s, COUNT(*) AS n FROM events GROUP BY grp"),
+        epsilon="5.5",
+        draws=9000,
+        project=pair,
+    ),
     "units": Case(stated(LAPLACE, "COUNT(DISTINCT who) AS u FROM events"), epsilon="1"),
     "units-by-group": Case(
         stated("", "grp, COUNT(DISTINCT who) AS u FROM events GROUP BY grp"), SPREAD, epsilon="5.5", project=total),

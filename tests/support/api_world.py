@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,18 @@ def fresh_key() -> str:
 def query(epsilon: str = "0.1", sql: str = COUNT_SQL) -> dict[str, Any]:
     """A query job as JSON."""
     return {"type": "query", "sql": sql, "budget": {"epsilon": epsilon, "delta": "1e-6"}}
+
+
+def opening_of(api: ApiWorld, product_id: str, status: str) -> dict[str, Any]:
+    """How a product stands, once its newest order is in that state."""
+    deadline = time.monotonic() + 60
+    while True:
+        state: dict[str, Any] = api.get("operator", f"/v1/products/{product_id}/opening").json()
+        if state["orders"] and state["orders"][0]["status"] == status:
+            return state
+        if time.monotonic() > deadline:
+            raise TimeoutError(state)
+        time.sleep(0.05)
 
 
 def is_problem(answer: httpx.Response, status: int, rule: str | None = None) -> bool:

@@ -32,6 +32,7 @@ from enclave_runner.contract.ticket import PURPOSE as TICKET_PURPOSE
 from enclave_runner.contract.ticket import Ticket
 from enclave_runner.contract.trust import Trust
 from tests.support.attestations import make_measurement
+from tests.support.simulated_calls import SimulatedCalls
 
 ORIGIN = "yunei.enclave/receipts"
 WORDS = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
@@ -55,6 +56,7 @@ class SimulatedEnclave:
         self.repeats = False
         self.claim_repeat: str | None = None
         self.questions: list[Question] = []
+        self.restorations: list[Signed] = []
         self._secret = secrets.token_bytes(32)
         self._lock = threading.RLock()
         self._specs: dict[str, DatasetSpec] = {}
@@ -65,6 +67,7 @@ class SimulatedEnclave:
         self._losses: list[tuple[str, PrivacyLoss]] = []
         self._uses: list[str] = []
         self._answers: dict[tuple[str, bytes], wire.Settlement] = {}
+        self.calls = SimulatedCalls(self.key, trust, policy_sha256, clock, self._pseudonym)
 
     def call(self, request: wire.Request, descriptor: int | None = None) -> wire.Reply:
         """Answer one request, one at a time."""
@@ -82,15 +85,22 @@ class SimulatedEnclave:
                     empty = wire.Settlement(receipt=None, release=None, checkpoint=self._note())
                     return self._settled.get(request.ticket_id, empty)
                 case wire.AskPseudonym():
-                    text = f"{self._specs[request.dataset_id].entity_set}\n{request.identifier.strip()}".encode()
-                    return wire.Pseudonym(value=hmac.digest(self._secret, text, "sha256").hex())
+                    return wire.Pseudonym(value=self._pseudonym(request.dataset_id, request.identifier))
                 case wire.AskOdometer():
                     return self._odometer()
                 case wire.AskLog():
                     page = tuple(self._log[request.since : request.since + 1000])
-                    return wire.ReceiptLog(receipts=page, checkpoint=self._note())
+                    return wire.ReceiptLog(
+                        receipts=page, checkpoint=self._note(), restorations=tuple(self.restorations)
+                    )
                 case wire.AskHoldings():
                     return wire.Holdings(items=tuple(self._holding(name) for name in sorted(self._versions)))
+                case _:
+                    return self.calls.answer(request)
+
+    def _pseudonym(self, dataset_id: str, identifier: str) -> str:
+        text = f"{self._specs[dataset_id].entity_set}\n{identifier.strip()}".encode()
+        return hmac.digest(self._secret, text, "sha256").hex()
 
     def identity(self) -> wire.Identity:
         """Who this is."""

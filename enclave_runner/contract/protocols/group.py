@@ -6,15 +6,12 @@ and never zero. Multiplication takes the same time whatever the scalar; nothing 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import os
 from collections.abc import Callable
 
-import rbcl
-
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.protocols.sodium import rbcl
 
 POINT_BYTES, SCALAR_BYTES = 32, 32
 ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -22,11 +19,6 @@ IDENTITY = bytes(POINT_BYTES)
 _UNIFORM_BYTES = 64
 _HASH_BYTES, _BLOCK_BYTES, _MAX_DST = 64, 128, 255
 _ZERO_BLOCK = bytes(_BLOCK_BYTES)
-
-# rbcl writes libsodium into the temporary directory in every process that imports it, and leaves it there. Once loaded,
-# the file is not needed any more; where a loaded file cannot be deleted (Windows) it stays.
-with contextlib.suppress(OSError):
-    os.unlink(rbcl.rbcl._sodium._name)
 
 
 def expand(message: bytes, dst: bytes, length: int) -> bytes:

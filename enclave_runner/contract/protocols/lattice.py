@@ -8,8 +8,8 @@ reads the bytes of its column from the top 8 bits. Everything is modulo 2³². T
 
 Source: Henzinger, Hong, Corrigan-Gibbs, Meiklejohn, Vaikuntanathan, "One Server for the Price of Two: Simple and Fast
 Single-Server Private Information Retrieval" (USENIX Security 2023). n = 1408, q = 2³², σ = 6.4 are those of Li,
-Micciancio, Raykova, Schultz-Wu, "Hintless Single-Server Private Information Retrieval" (CRYPTO 2024, section 7.1), since
-SimplePIR's own n = 1024 is worth 121 bits by today's estimates, not 128; estimates: docs/reference/lattice.md.
+Micciancio, Raykova, Schultz-Wu, "Hintless Single-Server Private Information Retrieval" (CRYPTO 2024, section 7.1),
+since SimplePIR's own n = 1024 is worth 121 bits by today's estimates, not 128; estimates: docs/reference/lattice.md.
 """
 
 from __future__ import annotations

@@ -104,6 +104,8 @@ def test_outcomes_are_the_sums_or_the_combinations_whichever_are_fewer() -> None
     assert outcomes(TERM) == 12 + 1  # eleven cells, an empty one; nobody on record
     assert outcomes(TERM, Term(column="due", weight=1, low=0, high=100)) == 121 + 1
     packed = (Term(column="a", weight=1, low=0, high=9), Term(column="b", weight=1000, low=0, high=9))
+    coarse = Term(column="a", weight=1, low=0, high=99, step=10)
+    assert (outcomes(coarse), coarse.points(57), coarse.points(-3), coarse.points(500)) == (10 + 1, 5, 0, 9)
     assert outcomes(*packed) == 11 * 11 + 1  # packing cells into one number shows all of them: it is counted so
 
 

@@ -1,4 +1,4 @@
-"""What somebody who breaks the rules of a private lookup gets: the client beyond its column, the platform from reuse."""
+"""What whoever breaks the rules of a private lookup gets: the client beyond its column, the platform from reuse."""
 
 from __future__ import annotations
 

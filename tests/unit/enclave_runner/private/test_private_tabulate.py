@@ -146,7 +146,7 @@ def test_points_are_of_several_columns_and_without_records() -> None:
         terms=(
             Term(column="level", weight=10, low=-5, high=5),
             Term(column="owner", weight=100, low=0, high=1),
-            Term(column="since", weight=-1, low=0, high=1000),
+            Term(column="since", weight=-2, low=0, high=1000, step=2),
         ),
     )
     rows = [("a", 7, True, date(1970, 1, 11)), ("b", -7, False, None), ("c", None, None, None)]

@@ -155,6 +155,12 @@ def test_no_start_without_a_jail_and_nothing_is_left_open(bureau: Bureau, monkey
         ("lifetime_delta", '{ resident = "half" }'),
         ("nested", '{ resident = "resident" }'),
         ("nested", '{ resident = "household", household = "resident" }'),
+        ("bits_per_subject", '"0"'),
+        ("bits_per_subject", '"NaN"'),
+        ("alarm_bits", '"-1"'),
+        ("evaluations_per_caller", "0"),
+        ("k_min", "0"),
+        ("answer_seconds", '"soon"'),
     ],
 )
 def test_limits_that_are_no_limits_are_refused(tmp_path: Path, setting: str, value: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 import pytest
 
 from enclave_runner.contract.grant import Purpose
-from tests.support.api_world import DEPARTMENT, ApiWorld, query
-from tests.support.deployment import BANK, FREE, OPERATOR, PRODUCT, grant
+from tests.support.api_world import DEPARTMENT, ApiWorld, opening_of, query
+from tests.support.deployment import BANK, FREE, OPERATOR, PAID, PRODUCT, grant
 
 ROLES = ("bureau", "department", "operator", "other-operator", "bank", "insurer")
 EVERYBODY = frozenset(ROLES)
@@ -33,6 +34,14 @@ DRAFT = {
 }
 UNSIGNED = {"purpose": "grant", "key_id": "0" * 16, "algorithm": "ed25519", "payload": "e30=", "signature": "AAAA"}
 VERIFICATION = {"type": "verification", "dataset_id": "people", "attribute": "active", "predicate": "equals"}
+CHECK = {"type": "check", "dataset_id": "people", "attribute": "active", "kind": "equals", "modes": ["P0"]}
+CALLED = "called-matrix"
+CALL = {
+    "call_id": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "salt": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "version": "x",
+    "ask": {"type": "plain", "asked": [{"subject": "p1", "claim": "true"}]},
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,12 @@ def get(path: str, may: frozenset[str], declared: str | None = None) -> Case:
 
 def post(path: str, body: object, may: frozenset[str], declared: str | None = None) -> Case:
     return Case("POST", path, body, may, declared or path)
+
+
+def called(kind: Callable[..., Case], what: str, body: object, may: frozenset[str]) -> Case:
+    """About the product that is open."""
+    path, declared = f"/v1/products/{CALLED}/{what}", f"/v1/products/{{product_id}}/{what.partition('?')[0]}"
+    return get(path, may, declared) if kind is get else post(path, body, may, declared)
 
 
 CASES = (
@@ -131,6 +146,14 @@ CASES = (
         "/v1/verifications", {"product_id": PRODUCT, "subject": "p1", "claim": "true"}, frozenset({"bank", "operator"})
     ),
     post("/v1/products/{product_id}/suspension", {}, frozenset({"bureau", "operator"})),
+    called(get, "opening", None, frozenset({"bureau", "operator"})),
+    called(post, "opening", {}, frozenset({"bureau", "operator"})),
+    called(get, "offer", None, EVERYBODY),
+    called(get, "hint?version=x", None, frozenset({"bank", "operator"})),
+    called(post, "calls", CALL, frozenset({"bank", "operator"})),
+    called(post, "closing", {}, frozenset({"bureau", "operator"})),
+    get("/v1/calls", EVERYBODY),
+    get("/v1/alarms", BUREAU),
     post("/v1/consents/{consent_id}/withdrawal", {}, BUREAU),
     get("/v1/budgets", BUREAU | OPERATORS | {"department"}),
     get("/v1/meter-events", EVERYBODY),
@@ -148,6 +171,7 @@ def made(api: ApiWorld) -> dict[str, str]:
     grant(api.world, "matrix-end", Purpose.PUBLIC_INTEREST)
     product = {"product_id": "product-matrix", "grant_id": "grant-matrix", "title": "x", "job": VERIFICATION}
     assert api.post("operator", "/v1/products", product | {"needs_consent": False}).status_code == 201
+    open_called(api)
     consent = {"product_id": "product-matrix", "business_id": BANK, "identifier": "p1", "expires_at": LATER}
     filed = api.post("bureau", "/v1/consents", consent)
     run = api.post("operator", "/v1/submissions", {"grant_id": "grant-matrix", "job": query("0.01")})
@@ -158,6 +182,14 @@ def made(api: ApiWorld) -> dict[str, str]:
         "consent_id": filed.json()["consent_id"],
         "submission_id": run.json()["submission"]["submission_id"],
     }
+
+
+def open_called(api: ApiWorld) -> None:
+    """A product that answers calls."""
+    product = {"product_id": CALLED, "grant_id": PAID, "title": "x", "job": CHECK, "needs_consent": False}
+    assert api.post("operator", "/v1/products", product).status_code == 201
+    assert api.post("operator", f"/v1/products/{CALLED}/opening").status_code == 202
+    opening_of(api, CALLED, "open")
 
 
 def is_turned_away(answer: httpx.Response) -> bool:

@@ -51,10 +51,15 @@ def base() -> Iterator[str]:
         routes=[
             Route("/count", count, methods=["POST"]),
             Route("/large", count, methods=["POST"]),
+            Route("/items/{name}/large", count, methods=["POST"]),
             Route("/break-down", break_down),
             Route("/break-off", break_off),
         ],
-        middleware=[Middleware(SecurityHeaders), Middleware(LastCatch), Middleware(BodyCap, larger={"/large": LARGER})],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(LastCatch),
+            Middleware(BodyCap, larger={"/large": LARGER, "/items/*/large": LARGER}),
+        ],
         exception_handlers={HTTPException: turned_away},
     )
     with serving(app) as address:
@@ -67,7 +72,7 @@ def test_every_answer_carries_the_security_headers(base: str) -> None:
         assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
-@pytest.mark.parametrize(("path", "cap"), [("/count", JSON_BYTES), ("/large", LARGER)])
+@pytest.mark.parametrize(("path", "cap"), [("/count", JSON_BYTES), ("/large", LARGER), ("/items/x/large", LARGER)])
 def test_a_body_up_to_the_cap_passes_and_one_byte_more_does_not(base: str, path: str, cap: int) -> None:
     assert httpx.post(base + path, content=b"x" * cap).text == str(cap)
     answer = httpx.post(base + path, content=b"x" * (cap + 1))

@@ -340,7 +340,8 @@ def test_the_months_invoice_is_the_sum_of_its_events(api: ApiWorld) -> None:
         )
     assert [draft.json() for draft in drafts] == [first.json()] * 2
     assert (first.status_code, first.json()) == (201, again.json())
-    assert first.json()["total_fen"] == sum(line["amount_fen"] for line in first.json()["invoice"]["lines"])
+    lines = [*first.json()["invoice"]["lines"], *first.json()["invoice"]["call_lines"]]
+    assert first.json()["total_fen"] == sum(line["amount_fen"] for line in lines)
     assert first.json()["total_fen"] == billed["total_fen"] > 0
     assert first.json() in api.get("bank", "/v1/invoices").json()
     assert api.get("insurer", "/v1/invoices").json() == []

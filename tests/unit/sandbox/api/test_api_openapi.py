@@ -62,14 +62,18 @@ def test_every_problem_is_declared_with_its_media_type(description: dict[str, An
 def test_every_answer_has_a_schema(description: dict[str, Any]) -> None:
     for path, method, declared in operations(description):
         (code,) = (code for code in declared["responses"] if int(code) < 400)
-        schema = declared["responses"][code]["content"]["application/json"]["schema"]
-        assert schema.keys() & {"$ref", "items"}, (method, path)
+        content = declared["responses"][code]["content"]
+        if path == "/v1/products/{product_id}/hint":
+            assert content == {"application/octet-stream": {"schema": FILE}}
+            continue
+        assert content["application/json"]["schema"].keys() & {"$ref", "items"}, (method, path)
 
 
 def test_every_write_asks_for_an_idempotency_key_and_no_read_does(description: dict[str, Any]) -> None:
     for path, method, declared in operations(description):
         named = [item for item in declared.get("parameters", ()) if item["name"].lower() == "idempotency-key"]
-        writes = method != "get" and path != "/v1/quotes"
+        # A call of a product carries its own id in its body.
+        writes = method != "get" and path not in ("/v1/quotes", "/v1/products/{product_id}/calls")
         assert bool(named) is writes, (method, path)
         assert all(item["required"] for item in named)
 
@@ -98,6 +102,9 @@ def test_identifiers_of_people_have_no_place_in_an_address(description: dict[str
         "month",
         "party",
         "payer_id",
+        "since",
+        "version",
+        "offset",
     }
 
 

@@ -25,6 +25,7 @@ BUREAU_DUTIES = {
     Action.FILE_CONSENT,
     Action.ISSUE_INVOICE,
     Action.READ_AUDIT,
+    Action.READ_ALARMS,
 }
 OWN_READS = {
     Action.READ_PARTY,
@@ -41,7 +42,7 @@ ALLOWED = {
     Role.BUREAU: BUREAU_DUTIES
     | OWN_READS
     | OPEN_READS
-    | {Action.IMPORT_DATASET, Action.SUSPEND_PRODUCT, Action.READ_BUDGET},
+    | {Action.IMPORT_DATASET, Action.SUSPEND_PRODUCT, Action.OPEN_PRODUCT, Action.READ_BUDGET},
     Role.DEPARTMENT: OWN_READS | OPEN_READS | {Action.IMPORT_DATASET, Action.CALL_PRODUCT, Action.READ_BUDGET},
     Role.OPERATOR: OWN_READS
     | OPEN_READS
@@ -49,6 +50,7 @@ ALLOWED = {
         Action.SUBMIT_JOB,
         Action.PUBLISH_PRODUCT,
         Action.SUSPEND_PRODUCT,
+        Action.OPEN_PRODUCT,
         Action.CALL_PRODUCT,
         Action.READ_BUDGET,
     },
@@ -72,7 +74,14 @@ def test_the_whole_matrix_of_roles_and_actions_over_own_records(role: Role) -> N
 
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.BUREAU])
 def test_no_party_but_the_bureau_touches_a_foreign_record(role: Role) -> None:
-    owned = (*OWN_READS, Action.SUBMIT_JOB, Action.PUBLISH_PRODUCT, Action.SUSPEND_PRODUCT, Action.IMPORT_DATASET)
+    owned = (
+        *OWN_READS,
+        Action.SUBMIT_JOB,
+        Action.PUBLISH_PRODUCT,
+        Action.SUSPEND_PRODUCT,
+        Action.OPEN_PRODUCT,
+        Action.IMPORT_DATASET,
+    )
     for action in owned:
         if action not in ALLOWED[role]:
             continue

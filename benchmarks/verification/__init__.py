@@ -1,0 +1,1 @@
+"""Verification and encrypted scoring, each beside the least that it could cost."""
