@@ -27,6 +27,7 @@ from enclave_runner.contract.call import (
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import unseal
+from sandbox.cli.money import yuan
 from sandbox.cli.session import Session, identifier_from_input
 from sandbox.rules.rating import call_receipt_id
 from sandbox.workflow.calls import get_offer, list_calls, run_call
@@ -55,11 +56,11 @@ def ask(
     with session.office() as (office, actor):
         told = _ask(office, actor, product_id, subject, claim)
     name, units = call_receipt_id(told.receipt), told.receipt.units
-    price = told.receipt.charge.unit_price_fen * units
+    price = yuan(told.receipt.charge.unit_price_fen * units)
 
     def draw(console: Console) -> None:
         console.print(Text(f"答复 / verdict: {told.verdict}", style="bold"))
-        console.print(f"回执 / receipt {name} · {price} fen · {told.receipt.finished_at.isoformat()}")
+        console.print(f"回执 / receipt {name} · {price} · {told.receipt.finished_at.isoformat()}")
 
     session.show(told, draw)
 

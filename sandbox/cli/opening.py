@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from enclave_runner.contract.errors import YuneiError
+from sandbox.cli.money import yuan
 from sandbox.cli.session import Session
 from sandbox.workflow.office import Actor, Office
 from sandbox.workflow.product_state import ProductState, product_state
@@ -137,7 +138,7 @@ def _show(session: Session, state: ProductState) -> None:
     offer = state.offer
     if offer is not None:
         table = "" if offer.table is None else f" · k {offer.table.k}"
-        price = f"{offer.charge.unit_price_fen} fen"
+        price = yuan(offer.charge.unit_price_fen)
         modes = " ".join(mode.value for mode in offer.check.modes)
         session.console.print(
             f"报价 / offer: {modes} · {price} · version {offer.version} · data of {offer.source_at.isoformat()}{table}"

@@ -153,10 +153,10 @@ def test_people_see_tables(ask: Ask) -> None:
 def test_an_open_product_is_shown_with_its_offer(ask: Ask) -> None:
     answer = ask("product", "open", "exists", "--as", OPERATOR, json=False)
     assert answer.code == 0
-    assert "P0 · 50 fen" in answer.out
+    assert "P0 · ¥0.50" in answer.out
     told = ask("call", "ask", "exists", "--as", BANK, stdin="p7", json=False)
     assert "verdict: yes" in told.out
-    assert "50 fen" in told.out
+    assert "¥0.50" in told.out
     assert "p7" not in told.out
 
 
