@@ -138,12 +138,15 @@ class RunCall(Value, frozen=True, tag="call"):
     """One call of an open product by that business. Answered by `CallReply`; a refusal has its receipt as well.
 
     `consents` is what covers it, where the product needs consent: the reference of one, or the digest of several.
+    `calls_seen` is the number of the batch after the newest that the control plane has recorded: an enclave that does
+    not have as many answers nothing.
     """
 
     product_id: str
     caller_id: str
     consents: str | None
     call: Call
+    calls_seen: int = 0
 
 
 class AskCalls(Value, frozen=True, tag="calls"):

@@ -113,6 +113,14 @@ class CallCommits:
         """How often a grant was used as of its newest call: by tickets, and by answered questions."""
         return self._used.get(grant_id, 0)
 
+    def next_number(self) -> int:
+        """The number of the next batch."""
+        head = self._head
+        if head is None:
+            with self._database.transaction() as connection:
+                head = _head(connection)
+        return head.number
+
     def batches(self, since: int) -> CallLog:
         """Batches from that number on, as many as fit into one reply."""
         with self._database.transaction() as connection:
@@ -231,7 +239,8 @@ def _refuse_overused(connection: sqlite3.Connection, entries: Sequence[Entry]) -
             ).fetchone()
             used[grant_id] = tickets + grant_units(connection, grant_id)
         if entry.units and used[grant_id] + entry.units > entry.grant.max_uses:
-            entry.units, entry.refused = 0, Refused("grant.uses", max=entry.grant.max_uses)
+            entry.units, entry.amounts = 0, {}
+            entry.refused = Refused("grant.uses", max=entry.grant.max_uses)
         used[grant_id] += entry.units
     return used
 

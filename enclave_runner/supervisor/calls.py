@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from enclave_runner.contract.call import Answer, Call, CallReceipt, commitment
+from enclave_runner.contract.call import Answer, Call, CallReceipt, OpeningAsk, commitment
 from enclave_runner.contract.check import Check
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.receipt import Outcome
@@ -52,24 +52,30 @@ def run_call(enclave: Enclave, request: RunCall) -> CallReply:
     """Answer a call once; the very same call again gets the same reply.
 
     Raises:
-        Refused: `product.not-open`, `call.cap`, `call.unpaid`, `call.used`: no receipt. Any other refusal is a receipt.
+        Refused: `enclave.rolled-back`, `product.not-open`, `call.cap`, `call.unpaid`, `call.used`: no receipt. Any
+            other refusal is a receipt.
         Failed: `ledger.write`, when the receipt cannot be made durable.
     """
     return enclave.verification.retries.once(request, lambda: _run(enclave, request))
 
 
 def _run(enclave: Enclave, request: RunCall) -> CallReply:
-    call = request.call
+    call, have = request.call, enclave.verification.commits.next_number()
+    if request.calls_seen > have:  # an older home was copied back: it has forgotten guesses and uses
+        raise Refused("enclave.rolled-back", have=have, seen=request.calls_seen)
     begun_in = call.version if isinstance(call.ask, SECOND_MOVES) else None
     with used_product(enclave, request.product_id, begun_in) as product:
         product.count_call(request.caller_id)
-        told = _answer(enclave, product, request)
-        if isinstance(told.result, Failed):
-            enclave.note_fault(told.result, product.ticket.ticket_id)
-        reply = _settle(enclave, product, request, told)
-        product.count_paid(
-            request.caller_id, 0 if reply.answer is None or told.question is None else told.question.units
-        )
+        paid = 0
+        try:
+            told = _answer(enclave, product, request)
+            if isinstance(told.result, Failed):
+                enclave.note_fault(told.result, product.ticket.ticket_id)
+            reply = _settle(enclave, product, request, told)
+            if reply.answer is not None and told.question is not None:
+                paid = told.question.units
+        finally:  # also what the ledger would not take, such as a call id that was used, has cost us its work
+            product.count_paid(request.caller_id, paid)
         return reply
 
 
@@ -80,7 +86,7 @@ def used_product(enclave: Enclave, product_id: str, begun_in: str | None = None)
     Raises:
         Refused: `product.not-open`.
     """
-    now = max(enclave.clock(), enclave.verification.commits.latest)
+    now = _now(enclave)
     for ticket_id in enclave.verification.products.end_over(now):
         close_standing(enclave, ticket_id)
     products = enclave.verification.products
@@ -109,7 +115,7 @@ def _answer(enclave: Enclave, product: OpenProduct, request: RunCall) -> _Told:
 def _checked(enclave: Enclave, product: OpenProduct, request: RunCall) -> Question:
     """The question, if this product may be asked it, now and so."""
     ticket, call = product.ticket, request.call
-    if ticket.needs_consent and request.consents is None:
+    if ticket.needs_consent and request.consents is None and not isinstance(call.ask, OpeningAsk):
         raise Refused("call.consent")
     if call.version != product.offer.version:
         raise Refused("call.stale-version", version=product.offer.version)
@@ -117,7 +123,7 @@ def _checked(enclave: Enclave, product: OpenProduct, request: RunCall) -> Questi
         caller_id=request.caller_id,
         call_id=call.call_id,
         pseudonym_key=enclave.pseudonym_key,
-        is_stale=is_stale(product, enclave.clock()),
+        is_stale=is_stale(product, _now(enclave)),
         score=enclave.verification.zygote.score,
     )
     question = question_of(product, call.ask, asker, enclave.limits.verification.max_batch)
@@ -126,6 +132,11 @@ def _checked(enclave: Enclave, product: OpenProduct, request: RunCall) -> Questi
     ):
         raise Refused("grant.uses", max=product.grant.max_uses)
     return question
+
+
+def _now(enclave: Enclave) -> datetime:
+    """The time by which calls are judged; it never goes back behind the newest ticket."""
+    return max(enclave.clock(), enclave.verification.commits.latest)
 
 
 def is_stale(product: OpenProduct, now: datetime) -> bool:
@@ -171,34 +182,51 @@ def _reserve(enclave: Enclave, product: OpenProduct, request: RunCall, question:
 def _settle(enclave: Enclave, product: OpenProduct, request: RunCall, told: _Told) -> CallReply:
     """Make the receipt durable, and only then give the answer."""
     call = request.call
-    is_answered = not isinstance(told.result, Refused | Failed)
+    answer = None if isinstance(told.result, Refused | Failed) else told.result
+    # Now: a long question takes its time, and what follows holds up all other commits.
+    opened = commitment(call.salt, call.ask, answer)
 
     def make(sequence: int, now: datetime, refused: Refused | None) -> CallReceipt:
-        return _receipt(product, request, told, refused or told.result, sequence, now)
+        withheld = refused is not None and answer is not None
+        return _receipt(
+            product,
+            request,
+            told,
+            refused or told.result,
+            commitment(call.salt, call.ask, None) if withheld else opened,
+            sequence,
+            now,
+        )
 
     entry = Entry(
         caller_id=request.caller_id,
         call_id=call.call_id,
         ticket_id=product.ticket.ticket_id,
         grant=product.grant,
-        units=told.question.units if told.question is not None and is_answered else 0,
+        units=told.question.units if told.question is not None and answer is not None else 0,
         amounts=told.amounts,
         make=make,
     )
     is_durable = False
     try:
         settled = enclave.verification.commits.settle(entry)
-        is_durable = True
+        is_durable = entry.refused is None
     finally:
         enclave.verification.tallies.release(told.amounts, is_durable)
     refused = entry.refused or (told.result if isinstance(told.result, Refused) else None)
     if refused is not None:
         return CallReply(answer=None, settled=settled, rule=refused.rule, facts=refused.facts)
-    return CallReply(answer=None if isinstance(told.result, Refused | Failed) else told.result, settled=settled)
+    return CallReply(answer=answer, settled=settled)
 
 
 def _receipt(
-    product: OpenProduct, request: RunCall, told: _Told, result: Result, sequence: int, now: datetime
+    product: OpenProduct,
+    request: RunCall,
+    told: _Told,
+    result: Result,
+    opened: str,
+    sequence: int,
+    now: datetime,
 ) -> CallReceipt:
     call: Call = request.call
     ticket, grant = product.ticket, product.grant
@@ -218,7 +246,7 @@ def _receipt(
         mode=mode_of(call.ask),
         outcome=outcome,
         units=told.question.units if told.question is not None and answer is not None else 0,
-        commitment=commitment(call.salt, call.ask, answer),
+        commitment=opened,
         version=product.offer.version,
         data_versions=ticket.data_versions,
         policy_sha256=ticket.policy_sha256,

@@ -132,7 +132,14 @@ def open_enclave(home: EnclaveHome, clock: Callable[[], datetime] = utc_now) -> 
         ledger = Ledger(database, key, limits.caps)
         finish_drops(store, holdings)
         tables, standing = VerificationTables(store, database), StandingTickets(database)
-        sweep_tables(tables, standing, holdings, ledger.now(clock()), ledger.not_before())
+        sweep_tables(
+            tables,
+            standing,
+            holdings,
+            ledger.now(clock()),
+            ledger.not_before(),
+            lambda item: item.is_signed_by(trust, pack.sha256),
+        )
         store.sweep(holdings.files() | tables.names())
         selftest = require_jail(zygote, limits.job_profile)
         probes = selftest.outcomes

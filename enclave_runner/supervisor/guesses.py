@@ -1,4 +1,4 @@
-"""How much each business was told, which only grows: milli-bits about a subject, evaluations of a table version.
+"""How much each business was told, which only grows: milli-bits about a subject, evaluations of an attribute.
 
 A question with n possible answers tells at most log2(n) bits. What a call may come to tell is reserved in memory
 before the cryptography runs, so that calls at once never pass a limit together, and is durable (in the transaction of

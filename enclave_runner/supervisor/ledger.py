@@ -92,10 +92,13 @@ class Ledger:
         """Remember the time of a standing ticket that is about to be opened under that grant.
 
         Raises:
-            Refused: `grant.uses` after a lossy restore.
+            Refused: `grant.uses` after a restore, for a grant of before: no proof of a restore covers its calls.
         """
         with self._database.transaction() as connection:
             self._check_forgotten_uses(connection, grant)
+            (since,) = connection.execute("SELECT max(not_before) FROM restorations").fetchone()
+            if since is not None and grant.not_before < datetime.fromisoformat(since):
+                raise Refused("grant.uses", max=grant.max_uses)
             self._remember_time(connection, issued_at)
 
     def _check_forgotten_uses(self, connection: sqlite3.Connection, grant: Grant) -> None:

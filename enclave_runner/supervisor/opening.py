@@ -8,7 +8,9 @@ version of the product answers until the new one is there, and finishes the call
 
 from __future__ import annotations
 
+import os
 import secrets
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -56,12 +58,14 @@ def open_product(enclave: Enclave, signed: Signed) -> Opened:
     Raises:
         Refused: `signature.invalid`, `checkpoint.invalid`, `enclave.rolled-back`, `standing.…`, `ticket.…`, `grant.…`,
             `dataset.…`, `verification.…`.
-        Failed: `job.…`, `jail.…`, `rawdata.…`, `ledger.write`: the same order may be given again.
+        Failed: `job.…`, `jail.…`, `rawdata.…`, `ledger.write`, `standing.busy`: the same order may be given again.
     """
     ticket = unseal(signed, STANDING_PURPOSE, enclave.trust.control, StandingTicket)
     grant = unseal(ticket.grant, GRANT_PURPOSE, enclave.trust.officers, Grant)
     check_seen(enclave.ledger, enclave.key.public_key, ticket.receipts_seen)
     verification = enclave.verification
+    if not verification.openings.places.acquire(blocking=False):
+        raise Failed("standing.busy")
     if verification.openings.progress(ticket.ticket_id) is None:
         verification.openings.note(ticket.ticket_id, "waiting")
     try:
@@ -69,6 +73,7 @@ def open_product(enclave: Enclave, signed: Signed) -> Opened:
             return Opened(offer=_opened(enclave, signed, ticket, grant))
     finally:
         verification.openings.forget(ticket.ticket_id)
+        verification.openings.places.release()
 
 
 def _opened(enclave: Enclave, signed: Signed, ticket: StandingTicket, grant: Grant) -> Signed:
@@ -249,12 +254,14 @@ def _loaded(enclave: Enclave, standing: Standing, signed_offer: Signed) -> OpenP
     known = tables.value(standing.version, SECRETS, Secrets)
     subject = Subject(check=ticket.check, key_kind=held.spec.key_kind, columns=columns, secret=known.subjects)
     task = Serving(subject=subject, opening_secret=known.openings, hidden=_hidden(offer.table, known.oprf_key))
-    memory = [tables.open(standing.version, PLAIN)]
-    hint = None
-    if offer.table is not None:
-        memory.append(tables.open(standing.version, MATRIX))
-        hint = tables.open(standing.version, HINT)
-    return OpenProduct(ticket, standing.grant, signed_offer, offer, held.spec, task, memory, hint, standing.calls)
+    with ExitStack() as on_failure:
+        opened = []
+        for piece in (PLAIN,) if offer.table is None else (PLAIN, MATRIX, HINT):
+            opened.append(tables.open(standing.version, piece))
+            on_failure.callback(os.close, opened[-1])
+        on_failure.pop_all()
+    hint = None if offer.table is None else opened.pop()
+    return OpenProduct(ticket, standing.grant, signed_offer, offer, held.spec, task, opened, hint, standing.calls)
 
 
 def warm(enclave: Enclave) -> None:

@@ -43,7 +43,7 @@ from enclave_runner.supervisor.pseudonyms import pseudonym_of
 from enclave_runner.supervisor.serving import OpenProduct, Turn
 
 MOVES_PER_EVALUATION = 4
-SECOND_MOVES = (ThresholdAsk, BucketAsk, LookupAsk)
+SECOND_MOVES = (BucketAsk, LookupAsk)
 CLAIMED = (CheckKind.EQUALS, CheckKind.AT_LEAST)
 
 

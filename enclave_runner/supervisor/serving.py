@@ -241,9 +241,14 @@ class Products:
         product.retire()
 
     def end(self, ticket_id: str) -> None:
-        """Answer no more under that ticket, which is closed in the ledger already; nor what its product had begun."""
+        """Answer no more under that ticket, which is closed in the ledger already; nor what its product had begun.
+
+        The ticket of a version that was replaced is closed at the switch: what was begun in it has its minute.
+        """
         with self._loading, self._lock:
-            ended = self._ended(lambda item: item.ticket.ticket_id == ticket_id)
+            ended = self._ended(
+                lambda item: item.ticket.ticket_id == ticket_id and self._open.get(item.ticket.product_id) is item
+            )
         _retire(ended)
 
     def end_over(self, now: datetime) -> tuple[str, ...]:

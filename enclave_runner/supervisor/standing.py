@@ -12,9 +12,11 @@ from enum import StrEnum
 
 from enclave_runner.contract.codec import decode, encode
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.grant import PURPOSE as GRANT_PURPOSE
 from enclave_runner.contract.grant import Grant
-from enclave_runner.contract.signing import Signed
-from enclave_runner.contract.standing import StandingTicket
+from enclave_runner.contract.signing import Signed, check_signature, unseal
+from enclave_runner.contract.standing import PURPOSE, StandingTicket
+from enclave_runner.contract.trust import Trust
 from enclave_runner.supervisor.database import Database
 
 SCHEMA = """
@@ -59,6 +61,17 @@ class Standing:
         if self.signed is None:
             raise Refused("standing.closed")
         return decode(self.signed.payload, StandingTicket)
+
+    def is_signed_by(self, trust: Trust, policy_sha256: str) -> bool:
+        """Whether order and grant are still signed by trusted keys, and were made for that policy pack."""
+        if self.signed is None:
+            return False
+        try:
+            ticket = unseal(self.signed, PURPOSE, trust.control, StandingTicket)
+            check_signature(ticket.grant, GRANT_PURPOSE, trust.officers)
+        except Refused:
+            return False
+        return ticket.policy_sha256 == policy_sha256
 
     @property
     def grant(self) -> Grant:

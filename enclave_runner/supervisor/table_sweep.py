@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from enclave_runner.supervisor.holdings import Holdings
@@ -15,16 +16,17 @@ def sweep_tables(
     holdings: Holdings,
     now: datetime,
     not_before: datetime | None = None,
+    is_trusted: Callable[[Standing], bool] = lambda item: True,
 ) -> None:
-    """Close every ticket that has run out, that a restore voided or whose data were dropped; remove the tables of all
-    that are closed, and of those that are open what only their building needed.
+    """Close every ticket that has run out, that a restore voided, that is not trusted any more or whose data were
+    dropped; remove the tables of all that are closed, and of those that are open what only their building needed.
 
     Raises:
         Failed: `rawdata.…`, `ledger.write`.
     """
     kept = {}
     for item in standing.unclosed():
-        if _is_over(item, now, not_before) or not _is_held(item, holdings):
+        if _is_over(item, now, not_before) or not is_trusted(item) or not _is_held(item, holdings):
             standing.close(item.ticket_id, now)
         else:
             kept[item.version] = item.state

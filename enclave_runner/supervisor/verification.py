@@ -36,6 +36,7 @@ from enclave_runner.supervisor.verification_tables import VerificationTables
 
 PROGRAM = "enclave_runner.private"
 MAX_PROGRESS = 1000
+OPENINGS = 4  # at the door at once, waiting ones included
 
 
 class ServingZygote:
@@ -45,6 +46,7 @@ class ServingZygote:
         self._limits = limits
         # A zygote dies with the thread that started it (PR_SET_PDEATHSIG): this one lives as long as we do.
         self._keeper = ThreadPoolExecutor(1, "serving-zygote")
+        self._scoring = threading.BoundedSemaphore(os.cpu_count() or 1)  # a jail each, with memory of its own
         self._zygote: Zygote | None = None
 
     def close(self) -> None:
@@ -78,7 +80,8 @@ class ServingZygote:
             Refused: `scoring.length`, `scoring.ciphertext`.
             Failed: `jail.…`, the launcher's codes, `serving.answer`.
         """
-        return he_call.score(self._proven(), he_call.PROFILE, check, ask, points)
+        with self._scoring:
+            return he_call.score(self._proven(), he_call.PROFILE, check, ask, points)
 
     def _proven(self) -> Zygote:
         """A living zygote whose jail was proved since it began."""
@@ -106,6 +109,7 @@ class Openings:
 
     def __init__(self) -> None:
         self.building = threading.Lock()
+        self.places = threading.BoundedSemaphore(OPENINGS)  # who waits holds one of the door's conversations
         self._lock = threading.Lock()
         self._progress: dict[str, Progress] = {}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from enclave_runner.contract.codec import decode
 from enclave_runner.contract.errors import Refused
@@ -25,7 +25,10 @@ CACHED = 4096
 
 @dataclass(frozen=True)
 class Callable:
-    """A product with what stands around it. `is_open`: a standing order of it is open, or was until it expired."""
+    """A product with what stands around it. `is_open`: a standing order of it is open, or was until it expired.
+
+    `calls_seen` is the number of the batch after the newest that is recorded.
+    """
 
     product: Product
     record: GrantRecord
@@ -33,6 +36,7 @@ class Callable:
     operator: Party
     dataset: Dataset | None
     is_open: bool
+    calls_seen: int
 
 
 def _statement() -> Any:
@@ -47,7 +51,8 @@ def _statement() -> Any:
         .join(schema.scenarios, schema.scenarios.c.scenario_id == grants.c.scenario_id)
         .join(schema.parties, schema.parties.c.party_id == products.c.operator_id)
     )
-    columns = (products.c.doc, grants.c.doc, schema.scenarios.c.doc, schema.parties.c.doc, is_open)
+    seen = select(func.coalesce(func.max(schema.call_batches.c.number) + 1, 0)).scalar_subquery()
+    columns = (products.c.doc, grants.c.doc, schema.scenarios.c.doc, schema.parties.c.doc, is_open, seen)
     return select(*columns).select_from(joined).where(products.c.product_id == bindparam("product_id"))
 
 
@@ -73,6 +78,7 @@ def find(connection: Connection, product_id: str) -> Callable:
         _decoded(row[3], Party),
         None if doc is None else _decoded(doc, Dataset),
         bool(row[4]),
+        int(row[5]),
     )
 
 

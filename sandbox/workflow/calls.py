@@ -81,7 +81,13 @@ def _run(office: Office, actor: Actor, found: Callable, call: Call) -> CallReply
         _note_refusal(office, actor, found.product, refused)
         raise
     caller = actor.party.party_id
-    request = RunCall(product_id=found.product.product_id, caller_id=caller, consents=covering, call=call)
+    request = RunCall(
+        product_id=found.product.product_id,
+        caller_id=caller,
+        consents=covering,
+        call=call,
+        calls_seen=found.calls_seen,
+    )
     reply = office.enclave.call(request)
     if not isinstance(reply, CallReply):
         raise Failed("enclave.answer")

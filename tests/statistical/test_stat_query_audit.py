@@ -221,7 +221,7 @@ def test_a_statement_keeps_its_claim_and_its_broken_twin_does_not(name: str) -> 
 
 
 def test_a_statement_keeps_its_claim_in_a_few_runs() -> None:
-    case = replace(CASES["count-laplace"], draws=1000)
+    case = replace(CASES["count-laplace"], draws=2500)
     sound, told = found(case)
     with half_of_the_sensitivity():
         broken, _ = found(case)

@@ -368,6 +368,7 @@ def test_free_calls_are_counted_question_by_question(firms: Bureau) -> None:
     assert (issued.free_uses, issued.call_lines, issued.total_fen) == (2, (), 0)
 
 
+@pytest.mark.slow
 def test_an_invoice_of_a_month_of_many_calls_stays_small(firms: Bureau) -> None:
     receipts = [decode(forged(firms).receipt, CallReceipt)]
     door = firms.enclave.calls
