@@ -24,6 +24,7 @@ from enclave_runner.contract.call import (
     PlainAsk,
     open_settled,
 )
+from enclave_runner.contract.check import Verdict
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import unseal
@@ -35,6 +36,12 @@ from sandbox.workflow.consents import clean_subject
 from sandbox.workflow.office import Actor, Office
 
 app = typer.Typer(help="产品调用 / Calls of open products", no_args_is_help=True)
+
+IN_WORDS = {
+    Verdict.YES.value: "是 / yes",
+    Verdict.NO.value: "否 / no",
+    Verdict.CANNOT_SAY.value: "不能判断 / cannot-say",
+}
 
 
 class Told(Value, frozen=True):
@@ -59,10 +66,15 @@ def ask(
     price = yuan(told.receipt.charge.unit_price_fen * units)
 
     def draw(console: Console) -> None:
-        console.print(Text(f"答复 / verdict: {told.verdict}", style="bold"))
+        console.print(Text(f"答复 / verdict: {in_words(told.verdict)}", style="bold"))
         console.print(f"回执 / receipt {name} · {price} · {told.receipt.finished_at.isoformat()}")
 
     session.show(told, draw)
+
+
+def in_words(verdict: str) -> str:
+    """An answer in Chinese and English; of a level, the number of its band."""
+    return IN_WORDS.get(verdict) or f"第 {verdict} 档 / level {verdict}"
 
 
 def _ask(office: Office, actor: Actor, product_id: str, subject: str, claim: str) -> Told:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -18,10 +20,69 @@ from sandbox.store.database import reading
 from sandbox.store.datasets import DATASETS
 from sandbox.workflow.office import Office
 
+NOTHING_TO_ASK = "须给出 --attribute 或 --score 之一 / give --attribute, or --score"
+DEFAULT_MODES = "P0"
 
-def one_by_one(attribute: str, predicate: Predicate) -> VerificationJob:
-    """A question that is asked one ticket at a time."""
-    dataset_id, _, column = attribute.partition(".")
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options that say what a product asks, as they were given: None (False) for one that was not."""
+
+    attribute: str | None
+    predicate: Predicate | None
+    check: CheckKind | None
+    modes: str | None
+    edges: str | None
+    members: str | None
+    unknown: bool
+    max_age_days: int | None
+    score: Path | None
+
+    def require_fit(self) -> None:
+        """Pass for options that go together: none may be dropped, since what is published would be something else.
+
+        Raises:
+            typer.BadParameter: naming those that do not fit.
+        """
+        if bool(self.attribute) == (self.score is not None):
+            raise typer.BadParameter(NOTHING_TO_ASK)
+        of_check = {
+            "--modes": self.modes,
+            "--edges": self.edges,
+            "--members": self.members,
+            "--unknown": self.unknown or None,
+            "--max-age-days": self.max_age_days,
+        }
+        if self.score is not None:
+            _refuse_given(
+                {"--predicate": self.predicate, "--check": self.check, **of_check},
+                "不能与 --score 同用 / not with --score",
+            )
+        elif self.check is None:
+            _refuse_given(of_check, "只能与 --check 同用 / only with --check")
+        else:
+            _refuse_given({"--predicate": self.predicate}, "不能与 --check 同用 / not with --check")
+
+
+def _refuse_given(options: Mapping[str, object], why: str) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise typer.BadParameter(f"{', '.join(given)}: {why}")
+
+
+def parse_wanted(office: Office, wanted: Wanted) -> Check | ScoreCheck | VerificationJob:
+    """What a product asks.
+
+    Raises:
+        typer.BadParameter: with the contract's own words, where there is no such check.
+        Failed, Refused: as `read_score` and `_parse_check`.
+    """
+    if wanted.score is not None:
+        return read_score(wanted.score)
+    dataset_id, _, column = (wanted.attribute or "").partition(".")
+    if wanted.check is not None:
+        return _parse_check(office, dataset_id, column, wanted.check, wanted)
+    predicate = Predicate.EQUALS if wanted.predicate is None else wanted.predicate
     return built(lambda: VerificationJob(dataset_id=dataset_id, attribute=column, predicate=predicate))
 
 
@@ -34,38 +95,28 @@ def parse_modes(text: str) -> tuple[VerificationMode, ...]:
     return built(lambda: tuple(VerificationMode(part.strip().upper()) for part in text.split(",")))
 
 
-def parse_check(
-    office: Office,
-    attribute: str,
-    kind: CheckKind,
-    modes: str,
-    edges: str,
-    members: str,
-    says_unknown: bool,
-    max_age_days: int | None,
-) -> Check:
+def _parse_check(office: Office, dataset_id: str, name: str, kind: CheckKind, wanted: Wanted) -> Check:
     """A check over a catalogued column; edges and members are read as the column's values are written.
 
     Raises:
         typer.BadParameter: with the contract's own words, where there is no such check.
         Refused: `record.unknown`, `verification.claim-form`.
     """
-    dataset_id, _, name = attribute.partition(".")
     with reading(office.engine) as connection:
         column = DATASETS.get(connection, dataset_id).spec.column(name)
     if column is None:
         raise typer.BadParameter(f"{dataset_id} has no such column")
-    asked = parse_modes(modes)
+    modes = parse_modes(DEFAULT_MODES if wanted.modes is None else wanted.modes)
     return built(
         lambda: Check(
             dataset_id=dataset_id,
             attribute=name,
             kind=kind,
-            modes=asked,
-            members=tuple(claim_text(part, column.type, column.scale) for part in _parts(members)),
-            edges=_edges(column, edges),
-            says_unknown=says_unknown,
-            max_age_days=max_age_days,
+            modes=modes,
+            members=tuple(claim_text(part, column.type, column.scale) for part in _parts(wanted.members)),
+            edges=_edges(column, wanted.edges),
+            says_unknown=wanted.unknown,
+            max_age_days=wanted.max_age_days,
         )
     )
 
@@ -84,9 +135,9 @@ def read_score(path: Path) -> ScoreCheck:
     return decode(content, ScoreCheck)
 
 
-def _edges(column: Column, text: str) -> tuple[int, ...]:
+def _edges(column: Column, text: str | None) -> tuple[int, ...]:
     return tuple(claim_number(part, column.type, column.scale) for part in _parts(text))
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _parts(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -10,15 +10,13 @@ import typer
 from enclave_runner.contract.check import CheckKind
 from enclave_runner.contract.job import Predicate, VerificationJob
 from enclave_runner.contract.scoring import ScoreCheck
-from sandbox.cli.checks import one_by_one, parse_check, read_score
+from sandbox.cli.checks import Wanted, parse_wanted
 from sandbox.cli.opening import add_commands
 from sandbox.cli.session import Session
 from sandbox.domain.product import Product
 from sandbox.workflow.products import list_products, publish_product, suspend_product
 
 app = typer.Typer(help="数据产品 / Data products", no_args_is_help=True)
-
-NOTHING_TO_ASK = "give --attribute, or --score"
 
 
 @app.command(help="发布核验产品 / Publish a verification product")
@@ -27,18 +25,22 @@ def publish(
     product_id: Annotated[str, typer.Argument(help="产品编号 / product id")],
     grant: Annotated[str, typer.Option(help="授权 / grant")],
     title: Annotated[str, typer.Option(help="名称 / title")],
-    attribute: Annotated[str, typer.Option(help="属性 / dataset.column")] = "",
+    attribute: Annotated[str | None, typer.Option(help="属性 / dataset.column")] = None,
     predicate: Annotated[
-        Predicate, typer.Option(help="按单次作业票核验的判断 / predicate of a product asked one ticket at a time")
-    ] = Predicate.EQUALS,
+        Predicate | None,
+        typer.Option(help="按单次作业票核验的判断，默认 equals / of a product asked one ticket at a time; else equals"),
+    ] = None,
     check: Annotated[
         CheckKind | None, typer.Option(help="开通后以调用方式核验 / what an opened product is called for")
     ] = None,
-    modes: Annotated[str, typer.Option(help="调用模式，如 P0,P1 / modes of the calls, such as P0,P1")] = "P0",
+    modes: Annotated[
+        str | None,
+        typer.Option(help="调用模式，如 P0,P1，默认 P0 / modes of the calls, such as P0,P1; else P0"),
+    ] = None,
     edges: Annotated[
-        str, typer.Option(help="档位或门槛，逗号分隔，递增 / bands or thresholds, by commas, increasing")
-    ] = "",
-    members: Annotated[str, typer.Option(help="成员值，逗号分隔 / values that are members, by commas")] = "",
+        str | None, typer.Option(help="档位或门槛，逗号分隔，递增 / bands or thresholds, by commas, increasing")
+    ] = None,
+    members: Annotated[str | None, typer.Option(help="成员值，逗号分隔 / values that are members, by commas")] = None,
     unknown: Annotated[
         bool, typer.Option("--unknown", help="无记录时答“不能判断” / say cannot-say where nothing is known")
     ] = False,
@@ -52,22 +54,15 @@ def publish(
 ) -> None:
     """Publish as the acting operator (`--as`)."""
     session: Session = context.obj
-    if bool(attribute) == (score is not None):
-        raise typer.BadParameter(NOTHING_TO_ASK)
+    wanted = Wanted(attribute, predicate, check, modes, edges, members, unknown, max_age_days, score)
+    wanted.require_fit()
     with session.office() as (office, actor):
-        job = (
-            read_score(score)
-            if score is not None
-            else one_by_one(attribute, predicate)
-            if check is None
-            else parse_check(office, attribute, check, modes, edges, members, unknown, max_age_days)
-        )
         product = Product(
             product_id=product_id,
             operator_id=session.party,
             grant_id=grant,
             title=title,
-            job=job,
+            job=parse_wanted(office, wanted),
             needs_consent=consent,
         )
         published = publish_product(office, actor, product)

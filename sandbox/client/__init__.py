@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from enclave_runner.contract.check import Verdict, VerificationMode
     from enclave_runner.contract.errors import Failed, Refused, YuneiError
     from sandbox.client.answers import Unanswered, Verified
-    from sandbox.client.evidence import Receipt, VerifiedCall, verify_receipt
+    from sandbox.client.evidence import Receipt, VerifiedCall, receipt_in, verify_receipt
     from sandbox.client.problems import Declined
     from sandbox.client.questions import Question
     from sandbox.client.request import format_key, parse_key
@@ -41,6 +41,7 @@ _HOMES = {
     "YuneiError": "enclave_runner.contract.errors",
     "format_key": "sandbox.client.request",
     "parse_key": "sandbox.client.request",
+    "receipt_in": "sandbox.client.evidence",
     "verify_receipt": "sandbox.client.evidence",
 }
 
@@ -62,6 +63,7 @@ __all__ = [
     "YuneiError",
     "format_key",
     "parse_key",
+    "receipt_in",
     "verify_receipt",
 ]
 

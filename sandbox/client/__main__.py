@@ -1,39 +1,75 @@
 """核验产品客户端：提问、查看要约、离线核验回执与证明，无需平台软件。
 The client of verification products, and checks of receipts and attestations, without the platform's software.
 
-Exit codes: 0 answered or verified, 2 wrong usage, 3 refused, 4 failed, 5 not verified.
+Exit codes: 0 answered or verified, 2 wrong usage, 3 refused, 4 failed, 5 not verified (a signature or a receipt that
+does not hold, an answer that the protocol does not allow). Of several questions: that of the gravest without an answer.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from enclave_runner.contract.errors import Failed, Refused
+from enclave_runner.contract.errors import Failed, Refused, YuneiError
 from sandbox.client import asking, batches
 from sandbox.client.attestation import MAX_AGE, Verdict
+from sandbox.client.evidence import require_writable
 from sandbox.client.explain import words
 from sandbox.client.request import Audit, claims, document, headline, notes
-
-VERIFIED, USAGE, REFUSED, FAILED, NOT_VERIFIED = 0, 2, 3, 4, 5
+from sandbox.client.told import FAILED, NOT_VERIFIED, USAGE, VERIFIED, Told, told_error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an answer that was paid for is not lost to a console's alphabet
     given = _parser().parse_args(arguments)
     try:
         if given.command == "verify-attestation":
             return _judge(given)
-        told, lines = given.run(given)
+        told = _run(given)
     except ValueError as wrong:
         return _say(USAGE, str(wrong))
-    except Refused as refused:
-        return _say(NOT_VERIFIED if given.command == "receipt" else REFUSED, *words(refused))
+    if given.json:
+        print(asking.encoded(told.document))  # noqa: T201 - this is the output
+    elif told.lines:
+        print("\n".join(told.lines))  # noqa: T201
+    _say(told.code, *told.errors)
+    return _keep(given, told)
+
+
+def _run(given: argparse.Namespace) -> Told:
+    """The command's outcome. That a receipt can be saved is looked at before anything is asked and paid."""
+    try:
+        if _receipt_path(given) is not None:
+            require_writable(given.receipt)
+        told: Told = given.run(given)
+    except YuneiError as error:
+        told = told_error(error)
+        if given.command == "receipt" and isinstance(error, Refused):
+            return replace(told, code=NOT_VERIFIED)
+    return told
+
+
+def _keep(given: argparse.Namespace, told: Told) -> int:
+    """Save the receipts, if there are any and they are wanted; the exit code."""
+    path = _receipt_path(given)
+    if path is None or told.receipt is None:
+        return told.code
+    try:
+        told.receipt.save(path, with_question=not given.bare)
     except Failed as failed:
         return _say(FAILED, *words(failed))
-    print(asking.encoded(told) if given.json else "\n".join(lines))  # noqa: T201 - this is the output
-    return VERIFIED
+    return told.code
+
+
+def _receipt_path(given: argparse.Namespace) -> Path | None:
+    found: Path | None = getattr(given, "receipt", None)
+    return found
 
 
 def _judge(given: argparse.Namespace) -> int:

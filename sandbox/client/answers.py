@@ -11,7 +11,7 @@ from enclave_runner.contract.check import Check, CheckKind, Verdict, Verificatio
 from enclave_runner.contract.errors import Refused, YuneiError
 from enclave_runner.contract.protocols import cell
 from sandbox.client.calls import Answered
-from sandbox.client.evidence import Receipt
+from sandbox.client.evidence import Receipt, joined, receipt_in
 from sandbox.client.offers import Terms
 from sandbox.client.problems import STALE, Declined
 
@@ -61,7 +61,10 @@ class Lapsed:
 
     def open(self) -> Unanswered:
         """Why, with the receipts of what was tried."""
-        return Unanswered(self.error, receipt_of(self.calls) if self.calls else None)
+        found = [receipt_of(self.calls)] if self.calls else []
+        own = receipt_in(self.error)
+        found += [own] if own is not None else []
+        return Unanswered(self.error, joined(*found) if found else None)
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,6 @@ def is_stale(outcome: object) -> bool:
 def receipt_of(calls: tuple[Answered, ...]) -> Receipt:
     """The receipt of these calls together."""
     return Receipt(tuple(call.evidence for call in calls), tuple(call.verified for call in calls))
-
-
-def joined(*receipts: Receipt) -> Receipt:
-    """Several receipts as one."""
-    return Receipt(
-        tuple(call for receipt in receipts for call in receipt.calls),
-        tuple(call for receipt in receipts for call in receipt.verified),
-    )
 
 
 def _verified(pending: Pending, text: str, receipt: Receipt) -> Verified:

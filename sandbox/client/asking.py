@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 from enclave_runner.contract.call import Offer
-from enclave_runner.contract.check import Check
+from enclave_runner.contract.check import Check, CheckKind
 from enclave_runner.contract.codec import encode
+from enclave_runner.contract.scoring import ScoreCheck
 from sandbox.client.answers import Verified
 from sandbox.client.connection import (
     Lines,
     add_connection,
+    add_keeping,
     add_pin,
     add_privacy,
     add_product,
@@ -23,11 +25,12 @@ from sandbox.client.connection import (
 from sandbox.client.evidence import VerifiedCall, verify_receipt
 from sandbox.client.modes import HIDES
 from sandbox.client.problems import printable
-from sandbox.client.verification import trusted_keys
+from sandbox.client.questions import edge_text
+from sandbox.client.told import Told
 
 
-def verify(given: argparse.Namespace) -> tuple[object, list[str]]:
-    """Ask one question: what to print as JSON, and for people."""
+def verify(given: argparse.Namespace) -> Told:
+    """Ask one question."""
     lines = Lines(sys.stdin)
     client = client_of(given, lines)
     subject = lines.or_next(given.subject)
@@ -35,29 +38,27 @@ def verify(given: argparse.Namespace) -> tuple[object, list[str]]:
     at_least = None if given.at_least is None else lines.or_next(given.at_least)
     with client:
         answer = client.verify(subject, claim, at_least, given.mode)
-    if given.receipt is not None:
-        answer.receipt.save(given.receipt, with_question=not given.bare)
-    return _document(answer), _told(answer)
+    return Told(_document(answer), _told(answer), answer.receipt)
 
 
-def offer(given: argparse.Namespace) -> tuple[object, list[str]]:
+def offer(given: argparse.Namespace) -> Told:
     """Show the verified offer of a product."""
     with client_of(given, Lines(sys.stdin)) as client:
         found = client.offer()
-    return found, _offered(found)
+    return Told(found, _offered(found))
 
 
-def receipt(given: argparse.Namespace) -> tuple[object, list[str]]:
+def receipt(given: argparse.Namespace) -> Told:
     """Verify a receipt file offline."""
-    calls = verify_receipt(given.file, trusted_keys(pinned(given)))
+    calls = verify_receipt(given.file, pinned(given))
     document = [{"receipt": call.receipt, "opened": call.is_opened, "price_fen": call.price_fen} for call in calls]
-    return {"ok": True, "calls": document}, [line for call in calls for line in _call_lines(call)]
+    return Told({"ok": True, "calls": document}, [line for call in calls for line in _call_lines(call)])
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The commands and their options."""
     asking = commands.add_parser("verify", help="核验一个问题 / ask one question")
-    add_run(asking, verify, add_product, add_connection, add_privacy)
+    add_run(asking, verify, add_product, add_connection, add_privacy, add_keeping)
     asking.add_argument(
         "subject", help="被核验对象的标识，- 表示从标准输入读取 / whom it is about; - reads standard input"
     )
@@ -83,6 +84,7 @@ def _document(answer: Verified) -> dict[str, object]:
     }
 
 
+LISTED = 4000
 VERDICTS = {"yes": "是 / yes", "no": "否 / no", "cannot-say": "无法判断 / cannot say"}
 
 
@@ -112,11 +114,25 @@ def _offered(found: Offer) -> list[str]:
         f"价格 / price      {found.charge.unit_price_fen / 100:.2f} 元 / CNY",
         f"数据时间 / source {found.source_at.isoformat()}",
         f"有效期 / until    {found.expires_at.isoformat()}",
-        f"需授权 / consent  {'是 / yes' if found.needs_consent else '否 / no'}",
+        f"需同意 / consent  {'是 / yes' if found.needs_consent else '否 / no'}",
+        *_asked(found, check),
         "模式 / modes",
         *modes,
         *table,
     ]
+
+
+def _asked(found: Offer, check: Check | ScoreCheck) -> list[str]:
+    """What the question is measured by: thresholds, bands, the values of a list, or the model's features."""
+    if isinstance(check, ScoreCheck):
+        return [f"特征 / features    {printable(', '.join(check.model.names), LISTED)}"]
+    edges = [edge_text(edge, found.column_type, found.scale) for edge in check.edges]
+    if check.kind is CheckKind.LEVEL:
+        spans = [f"0: < {edges[0]}", *(f"{band}: >= {edge}" for band, edge in enumerate(edges, 1))]
+        return [f"等级 / bands      {', '.join(spans)}"]
+    if check.kind is CheckKind.MEMBER:
+        return [f"所列值 / members  {printable(', '.join(check.members), LISTED)}"]
+    return [f"阈值 / edges      {', '.join(edges)}"] if edges else []
 
 
 def _call_lines(call: VerifiedCall) -> list[str]:

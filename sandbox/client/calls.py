@@ -20,7 +20,7 @@ from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.receipt import Outcome
 from enclave_runner.contract.signing import PublicKey
 from enclave_runner.contract.wire import CallReply
-from sandbox.client.evidence import Evidence, Opening, VerifiedCall, open_evidence
+from sandbox.client.evidence import Evidence, Opening, Receipt, VerifiedCall, keeping, open_evidence
 from sandbox.client.exchange import JSON, Exchange, Flow, Reply
 from sandbox.client.offers import Terms, max_reply
 from sandbox.client.problems import declined, require_answered
@@ -77,12 +77,20 @@ def make_call(asking: Asking, ask_of: Callable[[bytes], Ask], units: int) -> Flo
 
 
 def settle(asking: Asking, call: Call, units: int, reply: Reply) -> Answered:
-    """Verify a reply against the call that was made; errors as `make_call`."""
+    """Verify a reply against the call that was made; errors as `make_call`, with the receipt once it is verified."""
     require_answered(reply, JSON)
     told = decode(reply.body, CallReply)
     opening = Opening(salt=call.salt, ask=call.ask, answer=told.answer)
     evidence = Evidence(settled=told.settled, opening=opening)
     verified = open_evidence(evidence, asking.pins.trusted)
+    with keeping(Receipt((evidence,), (verified,))):
+        return _answered(asking, call, units, told, evidence, verified)
+
+
+def _answered(
+    asking: Asking, call: Call, units: int, told: CallReply, evidence: Evidence, verified: VerifiedCall
+) -> Answered:
+    """What a reply says, once its signature and its opening are verified."""
     receipt = verified.receipt
     _check_whose(receipt, asking, call)
     measured = asking.pins.measurement_sha256

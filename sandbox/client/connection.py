@@ -83,6 +83,10 @@ def add_privacy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k-min", type=int, default=1, help="P3 分桶的最少对象数 / the fewest subjects of a P3 bucket")
     parser.add_argument("--no-cache", action="store_true", help="不缓存提示数据 / keep no hint on disk")
     parser.add_argument("--cache", type=Path, help="缓存目录 / folder of hints")
+
+
+def add_keeping(parser: argparse.ArgumentParser) -> None:
+    """Where the receipt goes."""
     parser.add_argument("--receipt", type=Path, help="保存回执（0600）/ save the receipt")
     parser.add_argument("--bare", action="store_true", help="回执不含问答 / leave question and answer out of it")
 
@@ -128,10 +132,12 @@ def pinned(given: argparse.Namespace) -> list[str]:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file; Failed(`file.unreadable`)."""
+    """The text of a file; Failed(`file.unreadable`), or Failed(`file.encoding`) where it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        raise Failed("file.encoding") from None
+    except OSError:
         raise Failed("file.unreadable") from None
 
 

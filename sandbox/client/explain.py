@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enclave_runner.contract.errors import Failed, Refused, YuneiError
 from enclave_runner.contract.rulebook import PolicyPack
-from sandbox.client.problems import Declined
+from sandbox.client.problems import Declined, Texts
 
 HERE = Path(__file__).parent
 # In the client's own distribution; in a checkout; in the platform's distribution.
@@ -15,8 +15,8 @@ FOLDERS = (HERE / "_rules", HERE.parents[1] / "policies", HERE.parent / "_pack")
 
 ADVICE = {
     "client.unreachable": (
-        "平台没有应答；同一调用可安全重试，不会重复计费。",
-        "The platform did not answer. Trying again is safe.",
+        "平台没有应答。再次提问是新的调用：若上次已被应答，两次都计费。",
+        "The platform did not answer. Asked again it is a new call: if the lost one was answered, both are paid.",
     ),
     "client.platform": (
         "平台发生故障；请将故障编号告知数据局。",
@@ -27,12 +27,22 @@ ADVICE = {
         "This needs an extra: pip install 'yunei-client[pir]' or 'yunei-client[he]'. Or choose a weaker mode.",
     ),
     "file.unreadable": ("文件无法读取。", "A file cannot be read."),
+    "file.encoding": (
+        "文件不是 UTF-8 编码：请另存为 UTF-8（例如 iconv -f GBK -t UTF-8）。",
+        "A file is not UTF-8: save it as UTF-8 (for instance iconv -f GBK -t UTF-8).",
+    ),
     "file.unwritable": ("文件无法写入；未写入任何内容。", "A file cannot be written; nothing was."),
     "key.sm2": (
         "SM2 需要附加组件：pip install 'yunei-client[gm]'。",
         "SM2 needs an extra: pip install 'yunei-client[gm]'.",
     ),
 }
+
+# The rule's own remedy is for who signs; here somebody checks.
+PIN = (
+    "请核对所固定的域内公钥（--trusted）：它可能有误或已更换；若公钥无误，请勿采用该内容并告知数据局。",
+    "Check the pinned key (--trusted): it may be wrong or replaced. If it is right, use nothing of this.",
+)
 
 
 def words(error: YuneiError) -> tuple[str, str]:
@@ -41,21 +51,35 @@ def words(error: YuneiError) -> tuple[str, str]:
         chinese, english = ADVICE.get(error.code, ("发生故障。", "Something broke."))
         return f"{chinese}（{error.code}，{error.fault}）", f"{english} ({error.code}, {error.fault})"
     if isinstance(error, Refused):
-        return _refusal(error)
+        texts = _texts(error)
+        chinese = f"{texts.reason_zh or texts.reason}{texts.remedy_zh or ''}（{error.rule}）"
+        return chinese, f"{texts.reason} {texts.remedy or ''} ({error.rule})"
     return "发生错误。", "Something went wrong."
 
 
-def _refusal(refused: Refused) -> tuple[str, str]:
-    """Our own text where the rule is ours, else the platform's own words."""
-    pack = _pack()
-    if pack is not None and refused.rule in pack.rules:
-        found = pack.explain(refused)
-        return f"{found.reason_zh}{found.remedy_zh}（{found.rule}）", f"{found.reason} {found.remedy} ({found.rule})"
+def documented(error: YuneiError) -> dict[str, object]:
+    """The same for scripts."""
+    if isinstance(error, Refused):
+        texts = _texts(error)
+        told = {"reason": texts.reason, "reason_zh": texts.reason_zh or texts.reason}
+        return {"refused": {"rule": error.rule, "facts": error.facts, **told}}
+    if isinstance(error, Failed):
+        return {"failed": {"code": error.code, "fault": error.fault}}
+    return {"failed": {"code": "unknown", "fault": None}}
+
+
+def _texts(refused: Refused) -> Texts:
+    """The platform's own words where it sent any (it knows the facts that fill them), else those of the rules here."""
     if isinstance(refused, Declined) and refused.texts.reason is not None:
-        texts = refused.texts
-        chinese = f"{texts.reason_zh or texts.reason}{texts.remedy_zh or ''}（{refused.rule}）"
-        return chinese, f"{texts.reason} {texts.remedy or ''} ({refused.rule})"
-    return f"平台拒绝：{refused}。", f"Refused: {refused}."
+        return refused.texts
+    pack = _pack()
+    if pack is None or refused.rule not in pack.rules:
+        return Texts(reason=f"Refused: {refused}.", reason_zh=f"平台拒绝：{refused}。")
+    found = pack.explain(refused)
+    chinese, english = found.remedy_zh, found.remedy
+    if refused.rule == "signature.invalid" and not isinstance(refused, Declined):
+        chinese, english = PIN
+    return Texts(reason=found.reason, remedy=english, reason_zh=found.reason_zh, remedy_zh=chinese)
 
 
 @cache

@@ -54,9 +54,12 @@ class HintCache:
         return self.folder / f"{table.hint_sha256}{SUFFIX}"
 
 
-def default_folder() -> Path:
-    """Where hints are kept unless somebody says otherwise: the user's cache folder (XDG)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yunei"
+def default_folder() -> Path | None:
+    """Where hints are kept unless somebody says otherwise: the user's cache folder (XDG). None without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yunei"
+    except RuntimeError:  # neither HOME nor an entry of the user: a container under an arbitrary number
+        return None
 
 
 def fetch_hint(terms: Terms, progress: Progress | None) -> Flow[bytes]:

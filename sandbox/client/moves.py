@@ -30,8 +30,9 @@ from enclave_runner.contract.call import (
 from enclave_runner.contract.check import Verdict, VerificationMode
 from enclave_runner.contract.errors import Refused, YuneiError
 from enclave_runner.contract.protocols import cell, equality, lattice, oprf, threshold
-from sandbox.client.answers import Lapsed, Pending, label_text
+from sandbox.client.answers import Lapsed, Pending, label_text, receipt_of
 from sandbox.client.calls import Answered, Asking, make_call
+from sandbox.client.evidence import keeping, with_receipt
 from sandbox.client.exchange import Flow
 from sandbox.client.problems import STALE, Declined
 from sandbox.client.questions import Prepared
@@ -60,7 +61,7 @@ def ask_plain(asking: Asking, prepared: Sequence[Prepared]) -> Flow[tuple[Outcom
     told = yield from make_call(asking, lambda _: PlainAsk(asked=asked), len(asked))
     answer = told.answer
     if not isinstance(answer, PlainAnswer) or len(answer.verdicts) != len(asked):
-        raise _misfit()
+        raise _misfit(told)
     return tuple(_pending(asking, (told,), partial(str, verdict)) for verdict in answer.verdicts)
 
 
@@ -78,7 +79,7 @@ def ask_equality(asking: Asking, prepared: Sequence[Prepared]) -> Flow[tuple[Out
     told = yield from make_call(asking, ask_of, 1)
     answer, ((context, scalar),) = told.answer, kept
     if not isinstance(answer, EqualityAnswer):
-        raise _misfit()
+        raise _misfit(told)
 
     def read() -> str:
         is_same = equality.is_equal(context, scalar, answer.evaluated, answer.tag)
@@ -93,7 +94,7 @@ def ask_threshold(asking: Asking, prepared: Sequence[Prepared]) -> Flow[tuple[Ou
     opened = yield from make_call(asking, lambda _: OpeningAsk(), 0)
     opening = opened.answer
     if not isinstance(opening, OpeningAnswer):
-        raise _misfit()
+        raise _misfit(opened)
     pads: list[bytes] = []
 
     def ask_of(call_id: bytes) -> ThresholdAsk:
@@ -104,9 +105,9 @@ def ask_threshold(asking: Asking, prepared: Sequence[Prepared]) -> Flow[tuple[Ou
     told = yield from make_call(asking, ask_of, 1)
     answer = told.answer
     if not isinstance(answer, ThresholdAnswer):
-        raise _misfit()
+        raise _misfit(told)
     if len(answer.cells) != threshold.CELL_BYTES * len(asking.terms.check.edges):
-        raise _misfit()
+        raise _misfit(told)
     read = partial(_read_cell, pads[0], one.edge, answer.cells)
     return (_pending(asking, (opened, told), read),)
 
@@ -121,7 +122,7 @@ def ask_bucket(asking: Asking, prepared: Sequence[Prepared]) -> Flow[tuple[Outco
         told = yield from make_call(asking, lambda _: BucketAsk(bucket=bucket), 0)
         answer = told.answer
         if not isinstance(answer, BucketAnswer) or len(answer.cells) != table.height * table.bucket_columns:
-            raise _misfit()
+            raise _misfit(told)
         column = answer.cells[place * table.height : (place + 1) * table.height]
         return _pending(asking, (evaluation, told), partial(_read_column, asking, column, output, told))
 
@@ -138,7 +139,7 @@ def ask_lookup(asking: Asking, prepared: Sequence[Prepared], hint: bytes) -> Flo
         told = yield from make_call(asking, lambda _: LookupAsk(question=question), 0)
         answer = told.answer
         if not isinstance(answer, LookupAnswer) or len(answer.reply) != lattice.reply_bytes(table.height):
-            raise _misfit()
+            raise _misfit(told)
 
         def read() -> str:
             return _read_column(asking, lookup.decode(answer.reply, hint, secret), output, told)
@@ -173,8 +174,9 @@ def _evaluate(asking: Asking, prepared: Sequence[Prepared]) -> Flow[tuple[Answer
     told = yield from make_call(asking, lambda _: EvaluationAsk(mode=asking.mode, blinded=elements), len(elements))
     answer = told.answer
     if not isinstance(answer, EvaluationAnswer):
-        raise _misfit()
-    return told, oprf.finalize(blinded, answer.evaluated, answer.proof, asking.terms.table.public_key)
+        raise _misfit(told)
+    with keeping(receipt_of((told,))):
+        return told, oprf.finalize(blinded, answer.evaluated, answer.proof, asking.terms.table.public_key)
 
 
 def _pending(asking: Asking, calls: tuple[Answered, ...], read: Callable[[], str]) -> Pending:
@@ -191,7 +193,7 @@ def unit_price(calls: Sequence[Answered]) -> int:
 def _read_cell(pad: bytes, edge: int, cells: bytes) -> str:
     code = threshold.read(pad, edge, cells)
     if code not in (cell.NO, cell.YES, cell.CANNOT_SAY):
-        raise _misfit()
+        raise Refused("client.answer", what="another shape than the question has")
     return cell.verdict_text(code)
 
 
@@ -212,8 +214,9 @@ def _word(is_same: bool) -> str:
     return Verdict.YES.value if is_same else Verdict.NO.value
 
 
-def _misfit() -> Refused:
-    return Refused("client.answer", what="another shape than the question has")
+def _misfit(told: Answered) -> YuneiError:
+    """A signed answer of another shape: it may have cost, so that the error carries its receipt."""
+    return with_receipt(Refused("client.answer", what="another shape than the question has"), receipt_of((told,)))
 
 
 MOVES = {

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
 
 from enclave_runner.contract.check import CheckKind, VerificationMode
-from enclave_runner.contract.dataset import KeyKind
+from enclave_runner.contract.dataset import ColumnType, KeyKind
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.protocols.canonical import claim_digest, claim_number, claim_text, keyword, subject_text
 from sandbox.client.offers import Terms
 
 MAX_SUBJECT, MAX_CLAIM = 64, 200
+EPOCH = date(1970, 1, 1)
+MAX_DAYS = 700_000  # either way within the years that a date has
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def prepare(question: Question, terms: Terms, mode: VerificationMode) -> Prepare
         text = str(question.at_least)
         number = claim_number(text, terms.column_type, offer.scale)
         if mode is VerificationMode.THRESHOLD and number not in check.edges:
-            raise Refused("client.edge", edges=", ".join(map(str, check.edges)))
+            told = (edge_text(edge, terms.column_type.value, offer.scale) for edge in check.edges)
+            raise Refused("client.edge", edges=", ".join(told))
         return Prepared(subject, text, edge=check.edges.index(number) if number in check.edges else 0)
     return Prepared(subject, "")
 
@@ -65,6 +70,13 @@ def canonical_subject(text: str, key_kind: KeyKind) -> str:
     if not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
         raise Refused("client.subject", max=MAX_SUBJECT)
     return subject
+
+
+def edge_text(edge: int, column_type: str, scale: int) -> str:
+    """A threshold as one would claim it: a date, or a number with its decimals."""
+    if column_type == ColumnType.DATE.value and abs(edge) <= MAX_DAYS:
+        return (EPOCH + timedelta(days=edge)).isoformat()
+    return f"{Decimal(edge).scaleb(-scale):f}" if column_type == ColumnType.DECIMAL.value else str(edge)
 
 
 def _check_form(question: Question, kind: CheckKind) -> None:

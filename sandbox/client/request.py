@@ -25,6 +25,7 @@ from sandbox.client.attestation import (
 from sandbox.client.tee import QuotePolicy
 
 T = TypeVar("T")
+ED25519_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ def parse_key(text: str) -> PublicKey:
     algorithm, colon, raw = text.strip().partition(":")
     if not (algorithm and colon and raw):
         raise ValueError("a key is written as algorithm:hex")
-    return PublicKey(algorithm=algorithm, raw=bytes.fromhex(raw))
+    key = PublicKey(algorithm=algorithm, raw=bytes.fromhex(raw))
+    if key.algorithm == "ed25519" and len(key.raw) != ED25519_BYTES:
+        raise ValueError("an ed25519 key has 32 bytes")
+    return key
 
 
 def parse_time(text: str) -> datetime:

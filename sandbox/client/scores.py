@@ -12,7 +12,7 @@ from enclave_runner.contract.errors import Failed, Refused, YuneiError
 from enclave_runner.contract.scoring import ScoreCheck
 from sandbox.client.answers import Unanswered, receipt_of
 from sandbox.client.calls import Answered, Asking, Pins, make_call
-from sandbox.client.evidence import Receipt
+from sandbox.client.evidence import Receipt, receipt_in
 from sandbox.client.exchange import Flow
 from sandbox.client.modes import is_installed
 from sandbox.client.offers import Terms
@@ -65,6 +65,7 @@ def ask_scores(
     named = [canonical_subject(subject, terms.key_kind) for subject in subjects]
     if any(len(column) != len(named) for column in features.values()):
         raise Refused("client.features", count=len(named))
+    scoring.check_features(check, len(named), features)
     size = scoring.most_subjects(check)
     parts: list[tuple[int, Answered | YuneiError, scoring.ScoreQuestion]] = []
     end: YuneiError | None = None
@@ -90,7 +91,7 @@ def _read(
     terms: Terms, count: int, told: Answered | YuneiError, question: scoring.ScoreQuestion
 ) -> list[Scored | Unanswered]:
     if isinstance(told, YuneiError):
-        return [Unanswered(told)] * count
+        return [Unanswered(told, receipt_in(told))] * count
     receipt = receipt_of((told,))
     try:
         if not isinstance(told.answer, ScoreAnswer):

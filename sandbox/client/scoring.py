@@ -56,7 +56,7 @@ class ScoreQuestion:
         if not 0 < len(subjects) <= most_subjects(check):
             raise Refused("scoring.batch", count=len(subjects), most=most_subjects(check))
         self._check, self._subjects = check, tuple(subjects)
-        columns = _checked(check, len(subjects), features)
+        columns = check_features(check, len(subjects), features)
         self._rows = list(zip(*columns, strict=True))
         self._ring = ring_of(check.model.parameters)
         self._keys = Keys(self._ring)
@@ -123,8 +123,8 @@ class ScoreQuestion:
         )
 
 
-def _checked(check: ScoreCheck, count: int, features: Mapping[str, Sequence[float]]) -> list[Sequence[float]]:
-    """The columns in the model's order."""
+def check_features(check: ScoreCheck, count: int, features: Mapping[str, Sequence[float]]) -> list[Sequence[float]]:
+    """The columns in the model's order; raises as `ScoreQuestion`, for any number of subjects."""
     names = check.model.names
     if set(features) != set(names) or any(len(column) != count for column in features.values()):
         raise Refused("scoring.features", names=", ".join(names), count=count)

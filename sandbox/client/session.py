@@ -11,6 +11,7 @@ from enclave_runner.contract.check import VerificationMode
 from enclave_runner.contract.errors import Refused, YuneiError
 from sandbox.client.answers import Lapsed, Unanswered, Verified, is_stale
 from sandbox.client.calls import Asking, Pins
+from sandbox.client.evidence import with_receipt
 from sandbox.client.exchange import Flow
 from sandbox.client.hints import HintCache, Progress, fetch_hint
 from sandbox.client.modes import choose
@@ -45,12 +46,20 @@ class Session:
     _hint: tuple[str, bytes] | None = field(default=None, repr=False)
 
     def terms(self, *, renewed: bool = False) -> Flow[Terms]:
-        """The terms at hand, or fresh ones when there are none, they expired, or they are asked for."""
+        """The terms at hand, or fresh ones when there are none or they are asked for.
+
+        Those that expired are renewed for the same question at no higher price only: nobody agreed to more.
+        """
         terms = self._terms
-        if renewed or terms is None or terms.offer.expires_at <= datetime.now(UTC):
-            terms = yield from fetch_offer(self.product_id, self.pins.trusted, datetime.now(UTC))
+        if renewed or terms is None:
+            terms = yield from self._fetched()
             self._terms = terms
+        elif terms.offer.expires_at <= datetime.now(UTC):
+            terms = yield from self.renew(terms)
         return terms
+
+    def _fetched(self) -> Flow[Terms]:
+        return (yield from fetch_offer(self.product_id, self.pins.trusted, datetime.now(UTC)))
 
     def offer(self) -> Flow[Offer]:
         """A fresh verified offer."""
@@ -60,7 +69,7 @@ class Session:
         """One question; why there is no answer is raised."""
         (outcome,) = yield from self.verify_many((question,), mode)
         if isinstance(outcome, Unanswered):
-            raise outcome.error
+            raise with_receipt(outcome.error, outcome.receipt)
         return outcome
 
     def verify_many(
@@ -86,7 +95,12 @@ class Session:
         outcomes = yield from ask_scores(terms, self.pins, subjects, features)
         if not any(is_stale(outcome) for outcome in outcomes):
             return outcomes
-        renewed = yield from self.renew(terms)
+        try:
+            renewed = yield from self.renew(terms)
+        except YuneiError as error:
+            if not any(isinstance(outcome, Scored) for outcome in outcomes):
+                raise
+            return tuple(Unanswered(error) if is_stale(outcome) else outcome for outcome in outcomes)
         stale = [index for index, outcome in enumerate(outcomes) if is_stale(outcome)]
         part = {name: [column[index] for index in stale] for name, column in features.items()}
         again = yield from ask_scores(renewed, self.pins, [subjects[index] for index in stale], part)
@@ -94,12 +108,13 @@ class Session:
         return tuple(fresh.get(index, outcome) for index, outcome in enumerate(outcomes))
 
     def renew(self, terms: Terms) -> Flow[Terms]:
-        """New terms in place of those, if they are for the same question at no higher price.
+        """New terms in place of those, if they are for the same question at no higher price. Others are not remembered:
+        who looks at `offer` takes them up.
 
         Raises:
             Refused: `client.changed`.
         """
-        renewed = yield from self.terms(renewed=True)
+        renewed = yield from self._fetched()
         same = (renewed.offer.check, renewed.key_kind, renewed.column_type, renewed.offer.scale) == (
             terms.offer.check,
             terms.key_kind,
@@ -108,6 +123,7 @@ class Session:
         )
         if not same or renewed.offer.charge.unit_price_fen > terms.offer.charge.unit_price_fen:
             raise Refused("client.changed")
+        self._terms = renewed
         return renewed
 
     def hint(self, terms: Terms) -> Flow[bytes]:

@@ -7,6 +7,7 @@ depends on the connection and the status alone, never on what a reply says.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import ssl
 import time
@@ -51,6 +52,10 @@ class Door:
             raise ValueError("the platform's address begins with https://")
         if parts.userinfo or parts.query or parts.fragment or not parts.host:
             raise ValueError("the platform's address is a scheme, a host and a path")
+        if not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise ValueError("the timeout is a positive number of seconds")
+        if self.proxy is not None:
+            _check_proxy(self.proxy)
         if not KEY.fullmatch(self.key):
             raise ValueError("an API key has 8 to 256 printable characters without blanks")
 
@@ -210,6 +215,16 @@ def _parsed(url: str) -> httpx.URL:
         return httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
         raise ValueError("the platform's address is no address") from None
+
+
+def _check_proxy(proxy: str) -> None:
+    """Pass for what httpx takes; the text is not quoted, for it may have a password."""
+    try:
+        host = httpx.Proxy(proxy).url.host
+    except (httpx.InvalidURL, ValueError, TypeError):
+        host = ""
+    if not host:
+        raise ValueError("the proxy is no address")
 
 
 def _is_here(host: str) -> bool:

@@ -3,7 +3,7 @@
 from sandbox import client as yunei
 
 with yunei.VerificationClient("https://…", key, "licence-valid", trusted="ed25519:…") as client:
-    answer = client.verify("91330106MA2B0C1D2E")
+    answer = client.verify("91330106MA2B0C1D2E", claim="active")
     print(answer.verdict, answer.mode, answer.price_fen)
     answer.receipt.save(Path("receipt.json"))
 """
@@ -18,19 +18,17 @@ from typing import Self
 
 from enclave_runner.contract.call import Offer
 from enclave_runner.contract.check import VerificationMode
-from enclave_runner.contract.signing import PublicKey
 from sandbox.client.answers import Unanswered, Verified
 from sandbox.client.calls import Pins
 from sandbox.client.exchange import run, run_async
 from sandbox.client.hints import HintCache, Progress, default_folder
 from sandbox.client.offers import checked_product
 from sandbox.client.questions import Question
-from sandbox.client.request import parse_key
 from sandbox.client.scores import Features, Scored
 from sandbox.client.session import Session, Wishes
 from sandbox.client.transport import AsyncTransport, Door, Transport
+from sandbox.client.trust import Trusted, trusted_keys
 
-Trusted = str | PublicKey | Sequence[str | PublicKey]
 Asked = str | Question
 
 
@@ -38,11 +36,11 @@ class _Product:
     """One product of one platform; what blocking and asynchronous clients have in common.
 
     `trusted` are the enclave's keys, had beforehand and not from the platform (`algorithm:hex`, or values). `cache` is
-    the folder of hints (None: the user's cache folder), `keep_hints=False` leaves none on disk. `weakest` is the least
-    private mode that is ever used; when it is not told, a missing extra never opens a question that could be hidden.
-    `k_min` is the smallest bucket that P3 may name. `caller` is the business's own party and `measurement` the digest
-    of what runs in the enclave: given, they must stand in every receipt. `door` replaces address and key where more is
-    to be said of them (certificates, proxy, deadlines).
+    the folder of hints (None: the user's cache folder, if there is one), `keep_hints=False` leaves none on disk.
+    `weakest` is the least private mode that is ever used; when it is not told, a missing extra never opens a question
+    that could be hidden. `k_min` is the smallest bucket that P3 may name. `caller` is the business's own party and
+    `measurement` the digest of what runs in the enclave: given, they must stand in every receipt. `door` replaces
+    address and key where more is to be said of them (certificates, proxy, deadlines).
 
     Raises:
         ValueError: an address without TLS, a malformed key, product id or trusted key, or nobody trusted.
@@ -64,7 +62,8 @@ class _Product:
         progress: Progress | None = None,
         door: Door | None = None,
     ) -> None:
-        hints = HintCache(cache or default_folder()) if keep_hints else None
+        folder = cache or default_folder()
+        hints = HintCache(folder) if keep_hints and folder is not None else None
         pins = Pins(trusted_keys(trusted), caller, measurement)
         self._session = Session(checked_product(product), pins, Wishes(weakest, k_min, hints, progress))
         self._door = door or Door(url, key)
@@ -182,14 +181,6 @@ class AsyncVerificationClient(_Product):
     ) -> None:
         """End the connections."""
         await self.close()
-
-
-def trusted_keys(trusted: Trusted) -> tuple[PublicKey, ...]:
-    """The keys in either form; ValueError for none, or for what is no key."""
-    given = (trusted,) if isinstance(trusted, str | PublicKey) else tuple(trusted)
-    if not given:
-        raise ValueError("at least one key of the enclave must be trusted")
-    return tuple(key if isinstance(key, PublicKey) else parse_key(key) for key in given)
 
 
 def _mode(mode: VerificationMode | str | None) -> VerificationMode | None:

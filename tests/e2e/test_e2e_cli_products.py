@@ -62,6 +62,7 @@ def test_edges_and_members_are_written_as_the_values_of_their_column(ask: Ask) -
         (("--attribute", "people.active", "--score", "/nowhere.json"), "--attribute"),
         (("--attribute", "people.active", "--check", "equals", "--modes", "P9"), "P9"),
         (("--attribute", "people.active", "--check", "equals", "--modes", "P2"), "modes"),
+        (("--attribute", "people.active", "--check", "equals", "--modes", ""), "VerificationMode"),
         (("--attribute", "people.active", "--check", "nothing"), "check"),
         (("--attribute", "people.nothing", "--check", "equals"), "column"),
         (("--attribute", "people.income", "--check", "level"), "edges"),
@@ -71,6 +72,35 @@ def test_edges_and_members_are_written_as_the_values_of_their_column(ask: Ask) -
 )
 def test_what_is_no_check_is_wrong_usage(ask: Ask, line: tuple[str, ...], said: str) -> None:
     assert said.lower() in publish(ask, "wrong", *line).usage.lower()
+
+
+OF_A_CHECK = (
+    ("--modes", "P0,P4"),
+    ("--modes", "P0"),
+    ("--edges", "1,2"),
+    ("--members", "north"),
+    ("--unknown",),
+    ("--max-age-days", "0"),
+)
+
+
+@pytest.mark.parametrize("option", OF_A_CHECK)
+def test_nothing_is_published_that_drops_an_option(ask: Ask, option: tuple[str, ...]) -> None:
+    before = ask("product", "list").document
+    said = publish(ask, "dropped", "--attribute", "people.active", *option).usage
+    assert option[0] in said
+    assert "only with --check" in said
+    score = publish(ask, "dropped", "--score", "/nowhere.json", *option).usage
+    assert option[0] in score
+    assert "not with --score" in score
+    assert ask("product", "list").document == before
+
+
+def test_a_predicate_and_a_check_exclude_each_other_and_a_score_both(ask: Ask) -> None:
+    both = ("--attribute", "people.active", "--check", "equals", "--predicate", "equals")
+    assert "--predicate: " in publish(ask, "dropped", *both).usage
+    for option in (("--predicate", "equals"), ("--check", "equals")):
+        assert f"{option[0]}: " in publish(ask, "dropped", "--score", "/nowhere.json", *option).usage
 
 
 def test_what_the_rules_refuse_is_told_with_its_remedy(ask: Ask) -> None:
@@ -155,7 +185,7 @@ def test_an_open_product_is_shown_with_its_offer(ask: Ask) -> None:
     assert answer.code == 0
     assert "P0 · ¥0.50" in answer.out
     told = ask("call", "ask", "exists", "--as", BANK, stdin="p7", json=False)
-    assert "verdict: yes" in told.out
+    assert "verdict: 是 / yes" in told.out
     assert "¥0.50" in told.out
     assert "p7" not in told.out
 

@@ -58,13 +58,15 @@ def test_a_table_keeps_every_record_whatever_the_words(words: list[int], columns
 @pytest.mark.slow
 def test_a_hundred_thousand_questions_and_replies_break_nothing() -> None:
     """Every length around the right one, zeros, ones and random bytes: answered, or refused by a rule."""
-    table = np.random.default_rng(1).integers(0, 256, (4, 3), dtype=np.uint8)
+    table = np.random.default_rng(1).integers(
+        0, 256, (16, 3), dtype=np.uint8
+    )  # tall: a random reply fits a few rows at times
     made = hint.hint_rows(table, bytes(16)).tobytes()
     secret, _ = lookup.ask(bytes(16), 3, 1)
     draw = np.random.default_rng(2)
     outcomes: dict[str, int] = {}
     for _ in range(FUZZED // 2):
-        length = int(draw.integers(0, 24))
+        length = int(draw.choice((0, 1, 8, 11, 12, 13, 16, 63, 64, 65, 66)))
         message = (bytes(length), b"\xff" * length, os.urandom(length))[int(draw.integers(0, 3))]
         said = (made, made[:length], made[: hint_bytes(1)])[int(draw.integers(0, 8)) % 3]
         for name, act in (("question", lambda m, s: kernel.answer(table, m)), ("reply", _decode_with(secret))):

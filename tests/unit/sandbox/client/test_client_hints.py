@@ -159,3 +159,11 @@ def test_hints_lie_in_the_user_s_cache_folder(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_folder() == tmp_path / ".cache" / "yunei"
+    monkeypatch.delenv("HOME")
+
+    def nobody(number: int) -> object:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert default_folder() is None
+    VerificationClient("https://platform.example", KEY, PRODUCT, trusted="ed25519:" + "0" * 64)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,6 +36,7 @@ from enclave_runner.contract.signing import KeyFile
 from enclave_runner.contract.ticket import Charge
 from enclave_runner.contract.wire import CallReply
 from sandbox.client.answers import Unanswered, Verified
+from sandbox.client.evidence import receipt_in
 from sandbox.client.problems import Declined
 from sandbox.client.questions import Question
 from sandbox.client.verification import VerificationClient
@@ -596,3 +598,55 @@ def test_a_bucket_of_too_few_is_refused_before_anything_is_asked() -> None:
     platform = make_platform(P3)
     assert rule_of(platform, P3, k_min=41) == "client.bucket"
     assert platform.calls == []
+
+
+@pytest.mark.parametrize("change", ["price", "question"])
+def test_an_offer_that_expired_is_renewed_for_the_same_question_at_no_higher_price(change: str) -> None:
+    platform = make_platform(P0)
+    expired = datetime.now(UTC) - timedelta(seconds=1)
+    with client_of(platform) as client:
+        assert ask(client, P0).is_yes
+        known = client._session._terms
+        assert known is not None
+        client._session._terms = replace(known, offer=altered(known.offer, expires_at=expired))  # type: ignore[arg-type]
+        assert ask(client, P0).is_yes  # the same offer, newer
+        client._session._terms = replace(known, offer=altered(known.offer, expires_at=expired))  # type: ignore[arg-type]
+        if change == "price":
+            dearer = Charge(tariff_id="t1", unit_price_fen=50, legal_basis="x")
+            platform.lies.offer = lambda offer: altered(offer, charge=dearer)
+        else:
+            platform.check = Check(dataset_id="licences", attribute="other", kind=CheckKind.EQUALS, modes=(P0,))
+        for _ in range(2):  # asking again is no consent
+            with pytest.raises(Refused) as caught:
+                ask(client, P0)
+            assert caught.value.rule == "client.changed"
+        assert len(platform.calls) == 2
+        client.offer()  # looked at, and so taken up
+        assert client._session._terms.offer.expires_at > expired
+
+
+@pytest.mark.parametrize("mode", [P3, P4])
+def test_a_charged_evaluation_that_is_a_lie_carries_its_receipt(mode: VerificationMode) -> None:
+    platform = make_platform(mode)
+    platform.lies.answer = lambda answer: altered(answer, proof=bytes(64))
+    with client_of(platform) as client, pytest.raises(Refused) as caught:
+        ask(client, mode)
+    found = receipt_in(caught.value)
+    assert found is not None
+    assert (found.price_fen, len(found.calls)) == (25, 1)
+
+
+def test_a_lookup_that_is_a_lie_carries_the_receipt_of_both_calls() -> None:
+    platform = make_platform(P4)
+    platform.lies.answer = lambda answer: altered(answer, reply=b"") if hasattr(answer, "reply") else answer
+    with client_of(platform) as client, pytest.raises(Refused) as caught:
+        ask(client, P4)
+    found = receipt_in(caught.value)
+    assert found is not None
+    assert [call.receipt.units for call in found.verified] == [1, 0]
+
+
+def test_an_error_before_anything_was_asked_carries_none() -> None:
+    with client_of(make_platform(P0)) as client, pytest.raises(Refused) as caught:
+        client.verify("S1")
+    assert receipt_in(caught.value) is None

@@ -14,8 +14,9 @@ from enclave_runner.contract.attestation import Expectation
 from enclave_runner.contract.codec import encode
 from enclave_runner.contract.signing import PublicKey
 from sandbox.client import tee
-from sandbox.client.__main__ import FAILED, NOT_VERIFIED, USAGE, VERIFIED, main
+from sandbox.client.__main__ import main
 from sandbox.client.request import format_key, parse_key, parse_time
+from sandbox.client.told import FAILED, NOT_VERIFIED, USAGE, VERIFIED
 from tests.support.attestations import KEY, NONCE, NOW, checkpoint_note, sealed
 from tests.support.tee_samples import FOLDER, TDX
 

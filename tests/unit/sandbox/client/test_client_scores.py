@@ -180,3 +180,29 @@ def test_a_question_is_no_score_and_a_score_no_question(platform: Platform, monk
     with client_of(Platform(asking, {})) as client, pytest.raises(Refused) as caught:
         client.score(SUBJECTS, FEATURES)
     assert caught.value.rule == "client.mode"
+
+
+def test_features_are_all_judged_before_the_first_is_paid(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "most_subjects", lambda check: 1)
+    with client_of(platform) as client, pytest.raises(Refused) as caught:
+        client.score(SUBJECTS, {"age": [18, 50, 17], "staff": [10, 0, 1]})
+    assert (caught.value.rule, platform.calls) == ("scoring.range", [])
+
+
+def test_scores_that_were_paid_outlive_an_offer_that_changed(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "most_subjects", lambda check: 1)
+
+    def rule(ask: object) -> str | None:
+        if isinstance(ask, ScoreAsk) and "B" in ask.subjects:
+            platform.check = ScoreCheck(dataset_id="tax", model=altered(CARD, intercept=41), terms=CHECK.terms)  # type: ignore[arg-type]
+            platform.renew()
+        return None
+
+    platform.lies.rule = rule
+    with client_of(platform) as client:
+        first, *others = client.score(SUBJECTS, FEATURES)
+    assert scores_of((first,)) == SCORES[:1]
+    rules = [one.error.rule for one in others if isinstance(one, Unanswered) and isinstance(one.error, Refused)]
+    assert rules == ["client.changed"] * 2

@@ -13,10 +13,11 @@ import pytest
 from enclave_runner.contract import sm2
 from enclave_runner.contract.call import BucketAsk, EvaluationAsk, LookupAsk, OpeningAsk, PlainAsk, ThresholdAsk
 from enclave_runner.contract.check import Check, CheckKind, VerificationMode
+from enclave_runner.contract.codec import MAX_MESSAGE_BYTES
 from enclave_runner.contract.dataset import ColumnType, KeyKind
 from enclave_runner.contract.errors import Failed, Refused
 from enclave_runner.contract.signing import KeyFile, Sm2Key
-from sandbox.client import modes
+from sandbox.client import evidence, modes
 from sandbox.client.answers import Verified
 from sandbox.client.evidence import verify_receipt
 from sandbox.client.questions import Question
@@ -132,8 +133,11 @@ def test_a_receipt_is_saved_verified_offline_and_bare_where_it_is_shown(tmp_path
     assert [call.is_opened for call in verify_receipt(whole, trusted)] == [True, True]
     assert [call.is_opened for call in verify_receipt(bare, trusted)] == [False, False]
     assert sum(call.price_fen for call in verify_receipt(bare, trusted)) == answer.price_fen == CHARGE.unit_price_fen
+    assert len(verify_receipt(whole, platform.trusted)) == 2  # as VerificationClient takes it
+    with pytest.raises(ValueError, match="32 bytes"):
+        verify_receipt(whole, "ed25519:00")
     assert whole.stat().st_mode & 0o777 == bare.stat().st_mode & 0o777 == 0o600
-    assert "S1" not in bare.read_text()
+    assert '"S1"' not in bare.read_text()
     assert "S1" not in repr(answer)
 
 
@@ -246,3 +250,20 @@ def test_an_asynchronous_question_can_be_given_up() -> None:
 
     with platform.serving() as url:
         assert anyio.run(ask, url) == [True, YES]
+
+
+def test_a_receipt_longer_than_a_message_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    platform = Platform(make_check(CheckKind.EXISTS, P0), ROWS)
+    with client_of(platform) as client:
+        answer = client.verify("S1")
+    path = tmp_path / "receipt.json"
+    answer.receipt.save(path)
+    data = path.read_bytes()
+    path.write_bytes(b" " * MAX_MESSAGE_BYTES + data)
+    assert len(verify_receipt(path, platform.trusted)) == 1
+    monkeypatch.setattr(evidence, "MAX_FILE_BYTES", len(data))
+    with pytest.raises(Refused) as caught:
+        verify_receipt(path, platform.trusted)
+    assert caught.value.rule == "wire.malformed"
+    path.write_bytes(data)
+    assert len(verify_receipt(path, platform.trusted)) == 1
