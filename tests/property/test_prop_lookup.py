@@ -18,7 +18,7 @@ from tests.support.lookups import exact_product, records
 
 SIDES = st.tuples(st.integers(1, 12), st.integers(1, 70))
 TABLES = SIDES.flatmap(lambda sides: arrays.arrays(np.uint8, sides))
-FUZZED = 100_000
+FUZZED = int(os.environ.get("YUNEI_FUZZ_CASES", "100000"))  # a nightly run takes a million
 
 
 @given(TABLES, st.data())
