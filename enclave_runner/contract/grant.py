@@ -34,6 +34,7 @@ class Mode(Enum):
     QUERY = "query"
     VERIFICATION = "verification"
     MODEL = "model"
+    SCRIPT = "script"
 
 
 class Scope(Value, frozen=True):

@@ -1,4 +1,4 @@
-"""The three kinds of job that a ticket may order.
+"""The kinds of job that a ticket may order; `script` has a module of its own.
 
 What must not be stored by the control plane (the identifier and the claim of a verification) is not in the job: it
 travels beside the ticket as a `Question`, and the ticket holds only its digest.
@@ -11,6 +11,7 @@ from enum import Enum
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.grant import Mode
 from enclave_runner.contract.privacy import Budget
+from enclave_runner.contract.script import ScriptJob
 
 MAX_SQL = 20_000
 MAX_BINS = 1000
@@ -97,4 +98,4 @@ class ModelJob(Value, frozen=True, tag="model"):
         return Mode.MODEL
 
 
-Job = QueryJob | VerificationJob | ModelJob
+Job = QueryJob | VerificationJob | ModelJob | ScriptJob

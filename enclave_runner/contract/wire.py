@@ -217,6 +217,7 @@ class Quote(Value, frozen=True, tag="quote-reply"):
     """What the job would read (columns by dataset), spend and give. Computed from bounds and noise alone.
 
     `budget` is the (ε, δ) that the losses stay within, and `noise` the law (`DPTable`); None and empty without noise.
+    `seconds` is the fixed time that a script's blocks take, 0 for every other job.
     """
 
     datasets: dict[str, tuple[str, ...]]
@@ -225,6 +226,7 @@ class Quote(Value, frozen=True, tag="quote-reply"):
     measures: tuple[Measure, ...]
     budget: Budget | None = None
     noise: str = ""
+    seconds: int = 0
 
 
 class Settlement(Value, frozen=True, tag="settlement"):

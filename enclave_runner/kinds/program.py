@@ -11,7 +11,11 @@ import decimal  # noqa: F401
 import encodings.idna
 import encodings.latin_1
 import encodings.utf_8_sig  # noqa: F401
+import fractions  # noqa: F401
+import json  # noqa: F401
+import random  # noqa: F401
 import socket
+import statistics  # noqa: F401
 import uuid  # noqa: F401
 import zoneinfo  # noqa: F401
 

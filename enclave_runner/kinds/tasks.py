@@ -6,13 +6,15 @@ from __future__ import annotations
 from enum import StrEnum
 
 from enclave_runner.contract.codec import Value
-from enclave_runner.contract.dataset import ColumnType, DatasetSpec, KeyKind
+from enclave_runner.contract.dataset import Column, ColumnType, DatasetSpec, KeyKind
 from enclave_runner.contract.job import Answer, Predicate
 from enclave_runner.contract.wire import FileFormat, Rejection
 from enclave_runner.jail.profile import JailProfile
 from enclave_runner.plan.nodes import FeaturePlan, SelectPlan
 
 MAX_FACT = 400  # the longest text that a refusal may carry out of a jail
+STEPS = 1 << 20  # of the range of a script's output
+CELL_BYTES = 8  # of one output of one block
 
 
 class Unpacking(Value, frozen=True, tag="unpacking"):
@@ -178,6 +180,36 @@ class Scoring(Value, frozen=True, tag="scoring"):
     bins: int
 
 
+class Dealing(Value, frozen=True, tag="dealing"):
+    """Deal the entities of the extract (descriptor 0) to `blocks` blocks; write those from `first` on into the others.
+
+    `sql` gives the columns and, with `unit`, the entity's number last. `secret` (hex) is fresh for every job.
+    """
+
+    sql: str
+    names: tuple[str, ...]
+    unit: bool
+    secret: str
+    blocks: int
+    first: int
+
+
+class ScriptTrial(Value, frozen=True, tag="script-trial"):
+    """Compile a script and run it over rows made up from the catalogue: no data are near."""
+
+    script: str
+    columns: tuple[Column, ...]
+    ranges: tuple[tuple[float, float], ...]
+
+
+class ScriptBlock(Value, frozen=True, tag="script-block"):
+    """Run a script over one block (descriptor 0). The answer is not typed: eight bytes for each range, big-endian."""
+
+    script: str
+    columns: tuple[tuple[str, ColumnType, int], ...]
+    ranges: tuple[tuple[float, float], ...]
+
+
 class Probe(Value, frozen=True, tag="probe"):
     """Try to escape. What to look for on the host: a file, a TCP port, an abstract socket, a process, a secret.
 
@@ -215,6 +247,9 @@ Task = (
     | Lookup
     | Trial
     | Scoring
+    | Dealing
+    | ScriptTrial
+    | ScriptBlock
 )
 
 

@@ -16,11 +16,13 @@ from enclave_runner.kinds import (
     probe,
     rehearsal,
     scoring,
+    script,
     spread,
     unpack,
 )
 from enclave_runner.kinds.tasks import (
     Aggregation,
+    Dealing,
     Discovery,
     Extraction,
     Finishing,
@@ -31,6 +33,8 @@ from enclave_runner.kinds.tasks import (
     Probe,
     Rehearsal,
     Scoring,
+    ScriptBlock,
+    ScriptTrial,
     Spread,
     Task,
     TaskAnswer,
@@ -47,6 +51,8 @@ def ready() -> None:
 def work(data: bytes, descriptors: list[int]) -> bytes:
     """Run one task."""
     task: Task = decode(data, Task)  # type: ignore[arg-type]
+    if isinstance(task, ScriptBlock):
+        return script.run(task, descriptors)  # so many bytes, whatever happens
     return encode(_run(task, descriptors))
 
 
@@ -80,3 +86,9 @@ def _run(task: Task, descriptors: list[int]) -> TaskAnswer:
             return scoring.try_model(task, descriptors)
         case Scoring():
             return scoring.run(task, descriptors)
+        case Dealing():
+            return script.deal(task, descriptors)
+        case ScriptTrial():
+            return script.attempt(task)
+        case ScriptBlock():
+            raise TypeError("a block's answer has no type")

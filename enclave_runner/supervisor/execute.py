@@ -15,6 +15,7 @@ from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.extracts import extract, part_of
 from enclave_runner.supervisor.prepare import Prepared, PreparedLookup, PreparedModel, PreparedQuery, PreparedWorkload
 from enclave_runner.supervisor.run_query import answer_query
+from enclave_runner.supervisor.run_script import PreparedScript, run_script
 from enclave_runner.supervisor.workload import answer_workload
 
 
@@ -43,6 +44,8 @@ def execute(enclave: Enclave, prepared: Prepared, input_sha256: str | None) -> E
             return Executed(answer_workload(enclave, prepared.workload))
         case PreparedModel():
             return Executed(_model(enclave, prepared))
+        case PreparedScript():
+            return Executed(run_script(enclave, prepared))
         case PreparedLookup():
             return Executed(_lookup(enclave, prepared, input_sha256))
 

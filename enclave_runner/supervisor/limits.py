@@ -59,6 +59,8 @@ class Limits(Value, frozen=True):
     extract_profile: JailProfile
     parse_profile: JailProfile
     import_profile: JailProfile
+    script_profile: JailProfile  # of one block
+    script_slack_ms: int  # of a block's slot beside its wall time: to build its jail and to end it
     verification: VerificationLimits
 
     def __post_init__(self) -> None:
@@ -137,6 +139,12 @@ def _limits(table: dict[str, Any]) -> Limits:
             file_mb=IMPORT_SCRATCH_MB,
             scratch_mb=IMPORT_SCRATCH_MB,
         ),
+        script_profile=JailProfile(
+            memory_mb=_positive(table["script"]["memory_mb"]),
+            wall_seconds=_positive(table["script"]["seconds_per_block"]),
+            cpu_seconds=2 * _positive(table["script"]["seconds_per_block"]) + 1,
+        ),
+        script_slack_ms=_positive(table["script"]["slack_ms"]),
         verification=_verification(table["verification"]),
     )
 

@@ -11,6 +11,7 @@ from enclave_runner.contract.grant import Grant, Mode, Scope
 from enclave_runner.contract.job import Job, ModelJob, Predicate, QueryJob, Question, VerificationJob
 from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
 from enclave_runner.contract.protocols.canonical import subject_text
+from enclave_runner.contract.script import ScriptJob
 from enclave_runner.contract.ticket import Charge
 from enclave_runner.egress.histogram import histogram_loss
 from enclave_runner.jail.launcher import MemoryFile
@@ -37,6 +38,7 @@ from enclave_runner.supervisor.enclave import Enclave
 from enclave_runner.supervisor.extracts import typed_columns
 from enclave_runner.supervisor.holdings import HeldVersion
 from enclave_runner.supervisor.plan_query import PlannedQuery, answer_key, finishing_of, plan_query, rehearsal_of
+from enclave_runner.supervisor.run_script import PreparedScript, try_script
 from enclave_runner.supervisor.workload import PlannedWorkload, plan_workload
 
 
@@ -93,7 +95,7 @@ class PreparedLookup:
     answer_key: str | None = None
 
 
-Prepared = PreparedQuery | PreparedWorkload | PreparedModel | PreparedLookup
+Prepared = PreparedQuery | PreparedWorkload | PreparedModel | PreparedScript | PreparedLookup
 
 
 def prepare(enclave: Enclave, grant: Grant, job: Job, attached: bytes | None) -> Prepared:
@@ -107,6 +109,8 @@ def prepare(enclave: Enclave, grant: Grant, job: Job, attached: bytes | None) ->
             return prepare_query(enclave, grant, job)
         case ModelJob():
             return _prepare_model(enclave, grant, job, attached)
+        case ScriptJob():
+            return _prepare_script(enclave, grant, job, attached)
         case VerificationJob():
             return _prepare_lookup(enclave, grant, job, attached)
 
@@ -142,15 +146,15 @@ def _rehearse_query(enclave: Enclave, grant: Grant, query: PlannedQuery) -> None
 
 @dataclass(frozen=True)
 class PreparedFeatures:
-    """A model's inputs and its loss, before there is a model."""
+    """The inputs of a model or a script and its loss, before there is a model."""
 
     held: HeldVersion
     plan: BoundFeatures
     losses: tuple[PrivacyLoss, ...]
 
 
-def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob) -> PreparedFeatures:
-    """A model's inputs and its loss; also what a quote is made from."""
+def prepare_features(enclave: Enclave, grant: Grant, job: ModelJob | ScriptJob) -> PreparedFeatures:
+    """The inputs of a model or a script and its loss; also what a quote is made from."""
     check_budget(enclave, job.budget)
     parsed = _without_data(enclave, grant, Parsing(sql=job.sql, features=True))
     if not isinstance(parsed, ParsedFeatures):
@@ -205,6 +209,16 @@ def _prepare_model(enclave: Enclave, grant: Grant, job: ModelJob, model: bytes |
     if isinstance(answer, Declined):
         raise Refused(answer.rule, **answer.facts)
     return PreparedModel((features.held,), job, features.plan, features.losses, model)
+
+
+def _prepare_script(enclave: Enclave, grant: Grant, job: ScriptJob, script: bytes | None) -> PreparedScript:
+    features = prepare_features(enclave, grant, job)
+    plan, held = features.plan, features.held
+    if not held.spec.public:
+        held.require(plan.source.columns, with_key=True)
+    _rehearse(enclave, grant, _features_rehearsal(plan, held.spec))
+    text = try_script(enclave, job, plan, held, script)
+    return PreparedScript((held,), job, plan, features.losses, text)
 
 
 def _prepare_lookup(enclave: Enclave, grant: Grant, job: VerificationJob, attached: bytes | None) -> PreparedLookup:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import PURPOSE, Grant
 from enclave_runner.contract.job import ModelJob, QueryJob
+from enclave_runner.contract.script import ScriptJob
 from enclave_runner.contract.signing import unseal
 from enclave_runner.contract.wire import AskQuote, Quote
+from enclave_runner.egress.blocks import script_measures
 from enclave_runner.egress.histogram import histogram_measure
 from enclave_runner.egress.table import expected_measures, public_keys
 from enclave_runner.supervisor.continuity import check_seen
@@ -21,6 +23,7 @@ from enclave_runner.supervisor.prepare import (
     prepare_features,
     prepare_query,
 )
+from enclave_runner.supervisor.run_script import script_seconds
 
 
 def quote_job(enclave: Enclave, ask: AskQuote) -> Quote:
@@ -57,6 +60,17 @@ def quote_job(enclave: Enclave, ask: AskQuote) -> Quote:
                 measures=(histogram_measure(features.plan, job.budget),),
                 budget=job.budget,
                 noise="gaussian",
+            )
+        case ScriptJob() as job:
+            features = prepare_features(enclave, grant, job)
+            return Quote(
+                datasets={features.plan.source.dataset_id: features.plan.source.columns},
+                losses=enclave.limits.caps.with_nested(features.losses),
+                cells=len(job.outputs),
+                measures=script_measures(job),
+                budget=job.budget,
+                noise="gaussian",
+                seconds=script_seconds(enclave, job),
             )
         case job:
             granted_dataset(enclave, grant, job.dataset_id)

@@ -31,6 +31,7 @@ from sandbox.api import (
     quotes,
     releases,
     scenarios,
+    scripts,
     submissions,
     verifications,
 )
@@ -52,6 +53,7 @@ NOUNS = (
     grants,
     quotes,
     models,
+    scripts,
     submissions,
     releases,
     products,

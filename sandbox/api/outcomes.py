@@ -13,8 +13,9 @@ from sandbox.workflow.settle import Outcome as Settled
 class OutcomeDocument(Value, frozen=True):
     """A submission and what came of it.
 
-    Without a receipt it has not run (yet). `release` is what left the domain; `refusal` explains a refusal by the
-    enclave, or a rejection in review; a fault stands in the receipt by its opaque id.
+    Without a receipt it has not run (yet), or what it gave waits for review or was withheld, as the status says.
+    `release` is what left the domain; `refusal` explains a refusal by the enclave, or a rejection in review before or
+    after the run; a fault stands in the receipt by its opaque id.
     """
 
     submission: Submission

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.job import ModelJob, QueryJob
+from enclave_runner.contract.script import ScriptJob
 from sandbox.api.call import Reading, decode, receive_json, reply
 from sandbox.api.identifiers import Token
 from sandbox.api.openapi import operation
@@ -21,7 +22,7 @@ class QuoteRequest(Value, frozen=True):
     """A job as it would be submitted."""
 
     grant_id: Token
-    job: QueryJob | ModelJob
+    job: QueryJob | ModelJob | ScriptJob
 
 
 @router.post("", summary="报价 / Ask for a quote", **operation(JobQuote, takes=QuoteRequest, writes=False))

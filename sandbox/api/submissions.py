@@ -1,4 +1,4 @@
-"""Submissions: a DP query or a model under a grant, reviewed where the policy asks, run once."""
+"""Submissions: a DP query, a model or a script under a grant, reviewed where the policy asks, run once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.errors import Refused
-from enclave_runner.contract.job import ModelJob, QueryJob
+from enclave_runner.contract.job import Job, ModelJob, QueryJob
+from enclave_runner.contract.script import ScriptJob
 from sandbox.api.call import Reading, Writing, reply
 from sandbox.api.identifiers import Ground, Token, TokenInPath
 from sandbox.api.models import read_model
@@ -16,19 +17,24 @@ from sandbox.api.openapi import operation
 from sandbox.api.outcomes import OutcomeDocument, pending, settled
 from sandbox.domain.submission import Review, Submission, SubmissionStatus, Verdict
 from sandbox.workflow.dispatch import dispatch
+from sandbox.workflow.egress import list_egress_reviews, review_egress
 from sandbox.workflow.office import Actor, Office
 from sandbox.workflow.releases import get_release, get_submission, list_submissions
 from sandbox.workflow.review import list_reviews, review
+from sandbox.workflow.scripts import read_script
 from sandbox.workflow.submit import submit
+
+# A rejection before the run, and one of what it gave.
+REJECTIONS = ("review.rejected", "egress.withheld")
 
 router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
 
 
 class NewSubmission(Value, frozen=True):
-    """A job to run under a grant. A model has been uploaded before, and is named by its digest."""
+    """A job to run under a grant. A model or a script has been uploaded before, and is named by its digest."""
 
     grant_id: Token
-    job: QueryJob | ModelJob
+    job: QueryJob | ModelJob | ScriptJob
 
 
 class NewReview(Value, frozen=True):
@@ -53,7 +59,7 @@ def create(write: Writing) -> Response:
     submissions shows whether it was filed. A second one is never made.
     """
     body = write.read(NewSubmission)
-    content = read_model(write.office, body.job.model_sha256) if isinstance(body.job, ModelJob) else None
+    content = _input_of(write.office, body.job)
 
     def run() -> Submission:
         return submit(write.office, write.actor, body.grant_id, body.job, content)
@@ -97,6 +103,38 @@ def add_review(write: Writing, submission_id: TokenInPath) -> Response:
     return reply(get_submission(write.office, write.actor, submission_id), 201, kept.replayed)
 
 
+@router.get(
+    "/{submission_id}/egress-reviews",
+    summary="查看出域审查结论 / The egress reviews of a submission",
+    **operation(tuple[Review, ...]),
+)
+def egress_reviews(call: Reading, submission_id: TokenInPath) -> Response:
+    """Every verdict on what a job gave, with its ground, for reviewers: a ground may speak of values."""
+    return reply(list_egress_reviews(call.office, call.actor, submission_id))
+
+
+@router.post(
+    "/{submission_id}/egress-reviews",
+    summary="出域审查 / Review what a submission gave",
+    **operation(Submission, takes=NewReview, status=201),
+)
+def add_egress_review(write: Writing, submission_id: TokenInPath) -> Response:
+    """The last approval that the policy asks for releases it; a rejection withholds it for good, unpaid, and its ground
+    is told to the requester: it must not speak of values. The loss stays spent either way.
+    """
+    body = write.read(NewReview)
+    return write.answer(lambda: review_egress(write.office, write.actor, submission_id, body.verdict, body.ground), 201)
+
+
+def _input_of(office: Office, job: Job) -> bytes | None:
+    match job:
+        case ModelJob():
+            return read_model(office, job.model_sha256)
+        case ScriptJob():
+            return read_script(office, job.script_sha256)
+    return None
+
+
 def _start_if_admitted(office: Office, actor: Actor, submission_id: str) -> None:
     if get_submission(office, actor, submission_id).status is SubmissionStatus.ADMITTED:
         dispatch(office, submission_id)
@@ -106,7 +144,7 @@ def _outcome(office: Office, actor: Actor, submission_id: str) -> OutcomeDocumen
     try:
         return settled(office.pack, get_release(office, actor, submission_id))
     except Refused as refused:
-        if refused.rule not in ("submission.unsettled", "review.rejected"):
+        if refused.rule not in ("submission.unsettled", *REJECTIONS):
             raise
-        rejection = office.pack.explain(refused) if refused.rule == "review.rejected" else None
+        rejection = office.pack.explain(refused) if refused.rule in REJECTIONS else None
         return pending(get_submission(office, actor, submission_id), rejection)

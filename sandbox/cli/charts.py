@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sandbox.cli.figures import Figure, Mark, Scale, Shape, day_of, scale_of
+from sandbox.client.figures import Figure, Mark, Scale, Shape, day_of, scale_of
 
 WIDTH = 32
 LINE_WIDTH, LINE_HEIGHT = 64, 12

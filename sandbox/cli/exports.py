@@ -11,9 +11,9 @@ from pathlib import Path
 
 from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.receipt import DPTable, Receipt
-from sandbox.cli.figures import figure_of, visible
-from sandbox.cli.svg import Caption, svg_of
 from sandbox.cli.tables import notes_of
+from sandbox.client.figures import figure_of, visible
+from sandbox.client.svg import Caption, svg_of
 
 NORMAL_95 = Decimal("1.959964")  # 97.5 % quantile of the standard normal law
 LAPLACE_95 = Decimal("2.995732")  # ln 20: in scales of a Laplace law

@@ -11,13 +11,14 @@ from typer.core import TyperGroup
 
 from enclave_runner.contract.job import Job, ModelJob, QueryJob
 from enclave_runner.contract.privacy import asked_budget
+from enclave_runner.contract.script import MAX_BLOCKS, MIN_BLOCKS, ScriptJob, ScriptOutput
 from sandbox.cli.releases import ChartFile, CsvFile, Exports, SubmissionId, show_outcome
 from sandbox.cli.session import Session, built, identifier_from_input, readable
 from sandbox.cli.statement import pointing_into
 from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.workflow.dispatch import dispatch
 from sandbox.workflow.office import Actor, Office
-from sandbox.workflow.releases import get_submission, list_submissions
+from sandbox.workflow.releases import get_release, get_submission, list_submissions
 from sandbox.workflow.review import review
 from sandbox.workflow.submit import submit
 from sandbox.workflow.verify import verify
@@ -125,6 +126,43 @@ def submit_model(
 
 
 @submit_app.command(
+    name="script",
+    help="在数据旁运行的 Python 脚本，只出加噪均值 / A Python script; only noisy means of its outputs leave",
+)
+def submit_script(
+    context: typer.Context,
+    sql: Sql,
+    grant: GrantOption,
+    script: Annotated[Path, typer.Option(help="Python 文件，定义 main(data) / Python file that defines main(data)")],
+    output: Annotated[list[str], typer.Option(help="输出及其范围 / an output and its range: name:low:high")],
+    epsilon: Epsilon = "1",
+    delta: Delta = "1e-6",
+    blocks: Annotated[int, typer.Option(help="分块数 / blocks", min=MIN_BLOCKS, max=MAX_BLOCKS)] = 40,
+) -> None:
+    """People read the script before it runs, and its results before they leave; `main` returns a number per output."""
+    session: Session = context.obj
+    content = readable(script).read_bytes()
+    budget, outputs = asked_budget(epsilon, delta), tuple(script_output(text) for text in output)
+    sha256 = hashlib.sha256(content).hexdigest()
+    job = built(lambda: ScriptJob(sql=sql, budget=budget, script_sha256=sha256, outputs=outputs, blocks=blocks))
+    with pointing_into(session, sql), session.office() as (office, actor):
+        _submit_and_run(session, office, actor, grant, job, content, Exports())
+
+
+def script_output(text: str) -> ScriptOutput:
+    """An output as it stands on a command line.
+
+    Raises:
+        typer.BadParameter: for what is not name:low:high.
+    """
+    name, _, bounds = text.partition(":")
+    low, found, high = bounds.partition(":")
+    if not found:
+        raise typer.BadParameter("write --output name:low:high")
+    return built(lambda: ScriptOutput(name=name, low=low, high=high))
+
+
+@submit_app.command(
     name="verify", help="核验一个主体的一个属性；编号从标准输入读 / Verify; the identifier is read from standard input"
 )
 def submit_verify(
@@ -151,9 +189,12 @@ def _submit_and_run(
 ) -> None:
     submission = submit(office, actor, grant, job, content)
     if submission.status is SubmissionStatus.ADMITTED:
-        show_outcome(session, dispatch(office, submission.submission_id), exports)
+        dispatch(office, submission.submission_id)
+        submission = get_submission(office, actor, submission.submission_id)
+    if submission.status in (SubmissionStatus.IN_REVIEW, SubmissionStatus.EGRESS_REVIEW):
+        show_submissions(session, (submission,))
     else:
-        _show_submissions(session, (submission,))
+        show_outcome(session, get_release(office, actor, submission.submission_id), exports)
 
 
 @review_app.command(name="list", help="待审提交 / Submissions that wait for review")
@@ -162,7 +203,7 @@ def review_list(context: typer.Context) -> None:
     session: Session = context.obj
     with session.office() as (office, actor):
         waiting = tuple(s for s in list_submissions(office, actor) if s.status is SubmissionStatus.IN_REVIEW)
-    _show_submissions(session, waiting)
+    show_submissions(session, waiting)
 
 
 def _review_command(name: str, verdict: Verdict, summary: str) -> None:
@@ -178,7 +219,7 @@ def _review_command(name: str, verdict: Verdict, summary: str) -> None:
             if submission.status is SubmissionStatus.ADMITTED:
                 show_outcome(session, dispatch(office, submission_id))
             else:
-                _show_submissions(session, (submission,))
+                show_submissions(session, (submission,))
 
 
 _review_command("approve", Verdict.APPROVE, "批准；票数够即运行 / Approve; runs once there are enough")
@@ -191,7 +232,7 @@ def job_list(context: typer.Context) -> None:
     session: Session = context.obj
     with session.office() as (office, actor):
         submissions = list_submissions(office, actor)
-    _show_submissions(session, submissions)
+    show_submissions(session, submissions)
 
 
 @job_app.command(name="show", help="查看一项提交 / Show one submission")
@@ -200,10 +241,11 @@ def job_show(context: typer.Context, submission_id: SubmissionId) -> None:
     session: Session = context.obj
     with session.office() as (office, actor):
         submission = get_submission(office, actor, submission_id)
-    _show_submissions(session, (submission,))
+    show_submissions(session, (submission,))
 
 
-def _show_submissions(session: Session, submissions: tuple[Submission, ...]) -> None:
+def show_submissions(session: Session, submissions: tuple[Submission, ...]) -> None:
+    """One row each: who asked for what under which grant, and where it stands."""
     rows = [
         (s.submission_id, s.job.mode.value, s.operator_id, s.requester_id, s.grant_id, s.status.value)
         for s in submissions

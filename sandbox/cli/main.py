@@ -24,6 +24,7 @@ from sandbox.cli import (
     datasets,
     demo,
     deployment,
+    egress,
     grants,
     jobs,
     money,
@@ -71,6 +72,7 @@ backup.add_commands(app)
 demo.add_commands(app)
 quotes.add_commands(app)
 jobs.add_commands(app)
+app.add_typer(egress.app, name="egress")
 app.add_typer(releases.app, name="release")
 money.add_commands(app)
 app.add_typer(parties.app, name="party")

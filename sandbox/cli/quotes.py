@@ -17,12 +17,12 @@ from enclave_runner.contract.privacy import PrivacyLoss
 from enclave_runner.contract.receipt import Measure
 from enclave_runner.contract.wire import Reading
 from sandbox.cli.charts import Glyphs, glyphs_of, spent_bar
-from sandbox.cli.figures import visible
 from sandbox.cli.jobs import Delta, Epsilon, GrantOption, OneSql, Workload, query_job, text_of
 from sandbox.cli.money import yuan
 from sandbox.cli.session import Session
 from sandbox.cli.statement import pointing_into
 from sandbox.cli.tables import LAWS
+from sandbox.client.figures import visible
 from sandbox.workflow.budget import Budgets, read_budget
 from sandbox.workflow.datasets import get_dataset
 from sandbox.workflow.grants import get_grant

@@ -21,12 +21,12 @@ from enclave_runner.contract.signing import KeyFile, seal
 from sandbox.cli.census import CATALOGUE, CENSUS, exact_people_and_hours
 from sandbox.cli.charts import interval_bars
 from sandbox.cli.datasets import read_catalogue, run_import
-from sandbox.cli.figures import figure_of, told
 from sandbox.cli.money import yuan
 from sandbox.cli.narrator import Narrator
 from sandbox.cli.session import Session
 from sandbox.cli.tampering import tampered_copy
 from sandbox.cli.times import month_of
+from sandbox.client.figures import figure_of, told
 from sandbox.domain.product import Product
 from sandbox.domain.scenario import Scenario
 from sandbox.domain.submission import SubmissionStatus, Verdict

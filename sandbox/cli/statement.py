@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from enclave_runner.contract.errors import Refused
-from sandbox.cli.figures import visible
 from sandbox.cli.session import Session
+from sandbox.client.figures import visible
 
 BEFORE, AFTER = 60, 40
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from enclave_runner.contract.receipt import Clip, DPTable, Receipt
 from sandbox.cli.charts import WIDTH, draw, glyphs_of, interval_bars
-from sandbox.cli.figures import ALL, Shape, figure_of, shortened, visible
+from sandbox.client.figures import ALL, Shape, figure_of, shortened, visible
 
 UNKNOWN = "—"
 LAWS = {"gaussian": "离散高斯 / discrete Gaussian", "laplace": "离散拉普拉斯 / discrete Laplace"}

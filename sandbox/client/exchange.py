@@ -19,7 +19,10 @@ PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request that may safely be sent again, and the longest reply that it can have."""
+    """A request that may safely be sent again, and the longest reply that it can have.
+
+    `sends` is the media type of the body. `key` is the idempotency key of a write, which makes it safe to send again.
+    """
 
     method: str
     path: str
@@ -27,6 +30,8 @@ class Exchange:
     body: bytes | None = field(default=None, repr=False)
     query: tuple[tuple[str, str], ...] = ()
     accepts: str = JSON
+    sends: str = JSON
+    key: str | None = None
 
 
 @dataclass(frozen=True)

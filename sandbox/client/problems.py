@@ -31,19 +31,28 @@ class Declined(Refused):
         self.texts = texts
         self.evidence = evidence
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: why, by which article, and what would make it pass."""
+        told = self.texts
+        lines = [f"{self.rule} · {told.article}" if told.article not in (None, "-") else self.rule]
+        for reason, remedy in ((told.reason_zh, told.remedy_zh), (told.reason, told.remedy)):
+            lines += [line for line in (reason, remedy and f"→ {remedy}") if line]
+        return lines if len(lines) > 1 else [str(self)]
+
 
 class Texts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why, and what would make it pass. Unknown members of a problem document are passed over."""
 
     rule: str | None = None
     fault: str | None = None
+    article: str | None = None
     reason: str | None = None
     remedy: str | None = None
     reason_zh: str | None = None
     remedy_zh: str | None = None
 
 
-def require_answered(reply: Reply, expected: str) -> None:
+def require_answered(reply: Reply, expected: str, statuses: tuple[int, ...] = (200,)) -> None:
     """Pass for an answer of the expected kind.
 
     Raises:
@@ -51,7 +60,7 @@ def require_answered(reply: Reply, expected: str) -> None:
         Failed: `client.platform` for a fault of the platform, with its opaque id.
         Refused: `client.answer` for anything else.
     """
-    if reply.status == 200 and reply.media_type == expected:
+    if reply.status in statuses and reply.media_type == expected:
         return
     if reply.status < 400 or reply.media_type not in (PROBLEM, JSON):
         raise Refused("client.answer", what=f"status {reply.status} where an answer should be")

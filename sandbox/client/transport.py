@@ -20,7 +20,7 @@ import anyio
 import httpx
 
 from enclave_runner.contract.errors import Failed, Refused
-from sandbox.client.exchange import JSON, Exchange, Reply
+from sandbox.client.exchange import Exchange, Reply
 
 KEY = re.compile(r"[\x21-\x7e]{8,256}")
 # Answers that came from something in between, or from a platform that asks for patience.
@@ -36,15 +36,19 @@ READ_SECONDS = 30.0
 class Door:
     """Where a platform is and how one gets in. `ca` is a file of trusted certificates in place of the system's.
 
-    An address without TLS is taken only on this machine itself: the key would be read on the way.
+    An address without TLS is taken only on this machine itself: the key would be read on the way. Through a unix
+    `socket` no key is needed: who listens there knows whose it is, and the address only names the platform.
+    `read_seconds` is the longest wait for the next piece of an answer.
     """
 
     url: str
-    key: str
+    key: str = ""
     ca: Path | None = None
     proxy: str | None = None
     seconds: float = SECONDS
     pauses: tuple[float, ...] = PAUSES
+    socket: Path | None = None
+    read_seconds: float = READ_SECONDS
 
     def __post_init__(self) -> None:
         parts = _parsed(self.url)
@@ -56,7 +60,7 @@ class Door:
             raise ValueError("the timeout is a positive number of seconds")
         if self.proxy is not None:
             _check_proxy(self.proxy)
-        if not KEY.fullmatch(self.key):
+        if not KEY.fullmatch(self.key) and not (self.socket is not None and not self.key):
             raise ValueError("an API key has 8 to 256 printable characters without blanks")
 
     def __repr__(self) -> str:
@@ -71,13 +75,13 @@ class Door:
         """
         return {
             "headers": {
-                "Authorization": f"Bearer {self.key}",
+                **({"Authorization": f"Bearer {self.key}"} if self.key else {}),
                 "Accept-Encoding": "identity",
                 "User-Agent": "yunei-client",
             },
             "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            "timeout": httpx.Timeout(min(READ_SECONDS, self.seconds)),
-            "verify": self._trusted(),
+            "timeout": httpx.Timeout(min(self.read_seconds, self.seconds)),
+            "verify": self._trusted() if self.socket is None else False,
             "proxy": self.proxy,
             "trust_env": False,
             "follow_redirects": False,
@@ -101,7 +105,8 @@ class Transport:
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self._http = httpx.Client(**door.options)
+        over = None if door.socket is None else httpx.HTTPTransport(uds=str(door.socket), verify=False)
+        self._http = httpx.Client(**door.options, transport=over)
 
     def send(self, exchange: Exchange) -> Reply:
         """The reply, after as many attempts as the door allows.
@@ -139,7 +144,8 @@ class AsyncTransport:
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self._http = httpx.AsyncClient(**door.options)
+        over = None if door.socket is None else httpx.AsyncHTTPTransport(uds=str(door.socket), verify=False)
+        self._http = httpx.AsyncClient(**door.options, transport=over)
 
     async def send(self, exchange: Exchange) -> Reply:
         """As `Transport.send`."""
@@ -205,7 +211,9 @@ class _Intake:
 def _request(door: Door, exchange: Exchange) -> dict[str, Any]:
     headers = {"Accept": exchange.accepts}
     if exchange.body is not None:
-        headers["Content-Type"] = JSON
+        headers["Content-Type"] = exchange.sends
+    if exchange.key is not None:
+        headers["Idempotency-Key"] = exchange.key
     url = httpx.URL(door.base + exchange.path, params=exchange.query) if exchange.query else door.base + exchange.path
     return {"method": exchange.method, "url": url, "content": exchange.body, "headers": headers}
 

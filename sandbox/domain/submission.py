@@ -13,12 +13,18 @@ from sandbox.domain.lifecycle import Lifecycle
 
 
 class SubmissionStatus(Enum):
-    """Who must act next: the reviewers (in-review), the platform (admitted, dispatched), nobody (the rest)."""
+    """Who must act next: the reviewers (in-review, egress-review), the platform (admitted, dispatched), nobody (the
+    rest).
+
+    In egress-review the job has run, and what it gave is seen by reviewers only; withheld, it stays so for good.
+    """
 
     IN_REVIEW = "in-review"
     ADMITTED = "admitted"
     DISPATCHED = "dispatched"
+    EGRESS_REVIEW = "egress-review"
     RELEASED = "released"
+    WITHHELD = "withheld"
     REFUSED = "refused"
     FAILED = "failed"
 
@@ -30,9 +36,16 @@ SUBMISSION_LIFECYCLE = Lifecycle(
         SubmissionStatus.IN_REVIEW: frozenset({SubmissionStatus.ADMITTED, SubmissionStatus.REFUSED}),
         SubmissionStatus.ADMITTED: frozenset({SubmissionStatus.DISPATCHED, SubmissionStatus.REFUSED}),
         SubmissionStatus.DISPATCHED: frozenset(
-            {SubmissionStatus.RELEASED, SubmissionStatus.REFUSED, SubmissionStatus.FAILED}
+            {
+                SubmissionStatus.RELEASED,
+                SubmissionStatus.EGRESS_REVIEW,
+                SubmissionStatus.REFUSED,
+                SubmissionStatus.FAILED,
+            }
         ),
+        SubmissionStatus.EGRESS_REVIEW: frozenset({SubmissionStatus.RELEASED, SubmissionStatus.WITHHELD}),
         SubmissionStatus.RELEASED: frozenset(),
+        SubmissionStatus.WITHHELD: frozenset(),
         SubmissionStatus.REFUSED: frozenset(),
         SubmissionStatus.FAILED: frozenset(),
     },
@@ -44,8 +57,8 @@ class Submission:
     """A job that a party submitted under a grant.
 
     `requester_id` is who asked and receives the release: the operator itself, or a business through a product.
-    `input_sha256` names the model or the salted question beside it. `purpose` is the one that the grant authorizes, and
-    `columns` are what the job reads, as the enclave said at admission: what reviewers judge.
+    `input_sha256` names the model, the script or the salted question beside it. `purpose` is the one that the grant
+    authorizes, and `columns` are what the job reads, as the enclave said at admission: what reviewers judge.
     """
 
     submission_id: str
@@ -75,7 +88,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Review:
-    """One reviewer's verdict on one submission, with its ground."""
+    """One reviewer's verdict on one submission, or on what it gave, with its ground."""
 
     submission_id: str
     reviewer: str

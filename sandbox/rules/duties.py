@@ -30,16 +30,38 @@ def read_approvals(pack: PolicyPack) -> Approvals:
         approvals = {mode: tuple(int(number) for number in table[mode.value]) for mode in Mode}
     except (KeyError, TypeError, ValueError):
         raise Failed("policy.reviews") from None
-    for numbers in approvals.values():
-        if len(numbers) != GRADES or list(numbers) != sorted(numbers) or numbers[0] < 0:
-            raise Failed("policy.reviews")
+    _check_numbers(approvals)
     if any(approvals[Mode.VERIFICATION]):
         raise Failed("policy.reviews")
     return approvals
 
 
+def read_egress(pack: PolicyPack) -> Approvals:
+    """Approvals of what a job gave, by mode and grade; none for a mode that the table does not name.
+
+    Raises:
+        Failed: `policy.reviews` unless the numbers never fall with the grade, scripts are named, and verifications are
+            not: whoever asked one waits for its answer.
+    """
+    try:
+        table: dict[str, Any] = pack.table(REVIEWS_FILE)["egress"]
+        named = {Mode(name): tuple(int(number) for number in numbers) for name, numbers in table.items()}
+    except (KeyError, TypeError, ValueError):
+        raise Failed("policy.reviews") from None
+    _check_numbers(named)
+    if Mode.SCRIPT not in named or Mode.VERIFICATION in named:
+        raise Failed("policy.reviews")
+    return {mode: named.get(mode, (0,) * GRADES) for mode in Mode}
+
+
+def _check_numbers(approvals: Approvals) -> None:
+    for numbers in approvals.values():
+        if len(numbers) != GRADES or list(numbers) != sorted(numbers) or numbers[0] < 0:
+            raise Failed("policy.reviews")
+
+
 def approvals_needed(approvals: Approvals, mode: Mode, grade: int) -> int:
-    """How many reviewers must approve a job of that mode over columns of that grade."""
+    """How many reviewers must approve a job of that mode over columns of that grade, or what it gave."""
     return approvals[mode][grade - 1]
 
 
@@ -76,3 +98,10 @@ def tally(reviews: tuple[Review, ...], needed: int) -> SubmissionStatus:
     if any(review.verdict is Verdict.REJECT for review in reviews):
         return SubmissionStatus.REFUSED
     return SubmissionStatus.ADMITTED if len(reviews) >= needed else SubmissionStatus.IN_REVIEW
+
+
+def tally_egress(reviews: tuple[Review, ...], needed: int) -> SubmissionStatus:
+    """One rejection withholds for good; enough approvals release; anything less waits."""
+    if any(review.verdict is Verdict.REJECT for review in reviews):
+        return SubmissionStatus.WITHHELD
+    return SubmissionStatus.RELEASED if len(reviews) >= needed else SubmissionStatus.EGRESS_REVIEW

@@ -14,7 +14,7 @@ from enclave_runner.contract.receipt import Outcome, Receipt
 from enclave_runner.contract.rulebook import PolicyPack
 from enclave_runner.contract.ticket import Charge
 from sandbox.domain.metering import CallLine, InvoiceLine, MeterEvent, Tariff
-from sandbox.domain.submission import Submission
+from sandbox.domain.submission import Submission, SubmissionStatus
 
 TARIFFS_FILE = "tariffs.toml"
 
@@ -56,7 +56,10 @@ def charge_for(tariffs: tuple[Tariff, ...], purpose: Purpose, mode: Mode) -> Cha
 
 
 def meter(receipt: Receipt, submission: Submission) -> MeterEvent:
-    """The one event of a receipt. Whoever asked pays, and only for what was released."""
+    """The one event of a receipt. Whoever asked pays, and only for what was released to them: not for what the enclave
+    released and a review withheld.
+    """
+    released = receipt.outcome is Outcome.RELEASED and submission.status is not SubmissionStatus.WITHHELD
     return MeterEvent(
         receipt_id=receipt.receipt_id,
         submission_id=receipt.submission_id,
@@ -65,7 +68,7 @@ def meter(receipt: Receipt, submission: Submission) -> MeterEvent:
         product_id=submission.product_id,
         mode=receipt.mode,
         purpose=receipt.purpose,
-        units=1 if receipt.outcome is Outcome.RELEASED else 0,
+        units=1 if released else 0,
         tariff_id=receipt.charge.tariff_id,
         unit_price_fen=receipt.charge.unit_price_fen,
         legal_basis=receipt.charge.legal_basis,

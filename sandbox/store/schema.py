@@ -33,6 +33,7 @@ LEDGERS = (
     "receipts",
     "releases",
     "reviews",
+    "egress_reviews",
     "meter_events",
     "invoices",
     "invoice_lines",
@@ -155,6 +156,8 @@ submissions = Table(
     _text("dataset_id"),
     _text("submitted_by"),
     Column("approvals", Integer, nullable=False),
+    Column("egress_approvals", Integer, nullable=False, server_default="0"),
+    _text("input_sha256", nullable=True, index=True),
     Column("consent_id", String(200), ForeignKey("consents.consent_id"), nullable=True),
     _text("status", index=True),
     _doc(),
@@ -162,6 +165,15 @@ submissions = Table(
 
 reviews = Table(
     "reviews",
+    METADATA,
+    _reference("submission_id", "submissions.submission_id"),
+    _text("reviewer"),
+    _doc(),
+    PrimaryKeyConstraint("submission_id", "reviewer"),
+)
+
+egress_reviews = Table(
+    "egress_reviews",
     METADATA,
     _reference("submission_id", "submissions.submission_id"),
     _text("reviewer"),

@@ -29,17 +29,22 @@ REVIEWS = Documents(
     Review,
     lambda review: {"submission_id": review.submission_id, "reviewer": review.reviewer},
 )
+EGRESS_REVIEWS = Documents(schema.egress_reviews, Review, REVIEWS.columns)
 
 
 @dataclass(frozen=True)
 class Filing:
-    """A submission with what admission settled. `consent_id` is the consent that covered a question about a person."""
+    """A submission with what admission settled. `consent_id` is the consent that covered a question about a person.
+
+    `approvals` are needed before it runs, `egress_approvals` before what it gave is released.
+    """
 
     submission: Submission
     dataset_ids: tuple[str, ...]
     submitted_by: str
     approvals: int
     consent_id: str | None = None
+    egress_approvals: int = 0
 
 
 def add(connection: Connection, filing: Filing) -> None:
@@ -51,6 +56,8 @@ def add(connection: Connection, filing: Filing) -> None:
         submitted_by=filing.submitted_by,
         approvals=filing.approvals,
         consent_id=filing.consent_id,
+        egress_approvals=filing.egress_approvals,
+        input_sha256=filing.submission.input_sha256,
     )
 
 
@@ -60,12 +67,12 @@ def filing(connection: Connection, submission_id: str) -> Filing:
     Raises:
         Refused: `record.unknown`.
     """
-    query = select(TABLE.c.doc, TABLE.c.dataset_id, TABLE.c.submitted_by, TABLE.c.approvals, TABLE.c.consent_id)
-    row = connection.execute(query.where(TABLE.c.submission_id == submission_id)).one_or_none()
+    row = connection.execute(select(TABLE).where(TABLE.c.submission_id == submission_id)).one_or_none()
     if row is None:
         raise Refused("record.unknown", what="submission")
     read = tuple(row.dataset_id.split(","))
-    return Filing(decode(row.doc, Submission), read, row.submitted_by, row.approvals, row.consent_id)
+    submission = decode(row.doc, Submission)
+    return Filing(submission, read, row.submitted_by, row.approvals, row.consent_id, row.egress_approvals)
 
 
 def seen_by(connection: Connection, party_id: str) -> tuple[Submission, ...]:
@@ -83,9 +90,20 @@ def dispatched(connection: Connection) -> tuple[Submission, ...]:
     return SUBMISSIONS.listed(connection, TABLE.c.status == SubmissionStatus.DISPATCHED.value)
 
 
+def with_input(connection: Connection, sha256: str) -> tuple[Submission, ...]:
+    """Every submission whose input has that digest."""
+    found = SUBMISSIONS.listed(connection, TABLE.c.input_sha256 == sha256)
+    return tuple(item for item in found if item.input_sha256 == sha256)
+
+
 def reviews_of(connection: Connection, submission_id: str) -> tuple[Review, ...]:
-    """Every verdict on a submission."""
+    """Every verdict on a submission before it ran."""
     return REVIEWS.listed(connection, schema.reviews.c.submission_id == submission_id)
+
+
+def egress_reviews_of(connection: Connection, submission_id: str) -> tuple[Review, ...]:
+    """Every verdict on what a submission gave."""
+    return EGRESS_REVIEWS.listed(connection, schema.egress_reviews.c.submission_id == submission_id)
 
 
 def count(connection: Connection, status: SubmissionStatus) -> int:

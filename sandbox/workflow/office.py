@@ -20,7 +20,7 @@ from sandbox.domain.audit import AuditEntry
 from sandbox.domain.metering import Tariff
 from sandbox.domain.party import Party
 from sandbox.rules.access import AccessPolicy, Action, Record, read_access
-from sandbox.rules.duties import Approvals, read_approvals
+from sandbox.rules.duties import Approvals, read_approvals, read_egress
 from sandbox.rules.rating import read_tariffs
 from sandbox.settings import Home, pack_folder
 from sandbox.store import audit_log
@@ -56,6 +56,7 @@ class Office:
     access: AccessPolicy
     tariffs: tuple[Tariff, ...]
     approvals: Approvals
+    egress_approvals: Approvals
     enclave: EnclaveDoor
     clock: Callable[[], datetime]
 
@@ -172,6 +173,7 @@ def open_as_found(home: Home, enclave: EnclaveDoor, clock: Callable[[], datetime
         access=read_access(pack),
         tariffs=read_tariffs(pack),
         approvals=read_approvals(pack),
+        egress_approvals=read_egress(pack),
         enclave=enclave,
         clock=clock,
     )

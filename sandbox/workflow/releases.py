@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from enclave_runner.contract.errors import Refused
-from sandbox.domain.submission import Submission, Verdict
+from sandbox.domain.submission import Submission, SubmissionStatus, Verdict
 from sandbox.rules.access import Action, Record
 from sandbox.store import submissions
 from sandbox.store.database import reading
@@ -15,8 +17,12 @@ from sandbox.workflow.settle import Outcome, outcome_of
 def get_release(office: Office, actor: Actor, submission_id: str) -> Outcome:
     """The outcome of a settled submission, for whoever asked for it and for the bureau; as often as needed.
 
+    What waits for review before it leaves, or was withheld, is shown to reviewers only, its receipt included: the
+    digest in it would let anybody try out what was released.
+
     Raises:
-        Refused: by access, `record.unknown`, `review.rejected` with the ground, `submission.unsettled`.
+        Refused: by access, `record.unknown`, `review.rejected` with the ground, `submission.unsettled`, also while
+            what it gave is in review; `egress.withheld` with the ground.
     """
     with reading(office.engine) as connection:
         submission = SUBMISSIONS.get(connection, submission_id)
@@ -25,7 +31,18 @@ def get_release(office: Office, actor: Actor, submission_id: str) -> Outcome:
         for review in submissions.reviews_of(connection, submission_id):
             if review.verdict is Verdict.REJECT:
                 raise Refused("review.rejected", ground=review.ground)
+        if not is_allowed(office, actor, Action.REVIEW_SUBMISSION, record):
+            _check_left(connection, submission)
         return outcome_of(connection, submission_id)
+
+
+def _check_left(connection: Connection, submission: Submission) -> None:
+    if submission.status is SubmissionStatus.EGRESS_REVIEW:
+        raise Refused("submission.unsettled", status=submission.status.value)
+    if submission.status is SubmissionStatus.WITHHELD:
+        given = submissions.egress_reviews_of(connection, submission.submission_id)
+        ground = next((review.ground for review in given if review.verdict is Verdict.REJECT), "-")
+        raise Refused("egress.withheld", ground=ground)
 
 
 def get_submission(office: Office, actor: Actor, submission_id: str) -> Submission:

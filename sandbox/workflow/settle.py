@@ -1,4 +1,7 @@
-"""Settling: a verified receipt becomes release, meter event, state and audit entry in one transaction, exactly once."""
+"""Settling: a verified receipt becomes release, meter event, state and audit entry in one transaction, exactly once.
+
+What must be reviewed before it leaves waits with its receipt, and its meter event comes with the decision (`egress`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from enclave_runner.contract.ticket import Charge, Ticket
 from enclave_runner.contract.wire import Settlement
 from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Submission, SubmissionStatus
 from sandbox.rules.rating import meter
-from sandbox.store import receipts, tickets
+from sandbox.store import receipts, submissions, tickets
 from sandbox.store.database import writing
 from sandbox.store.meter_events import EVENTS
 from sandbox.store.receipts import StoredReceipt
@@ -156,11 +159,16 @@ def _record(
     office: Office, connection: Connection, stored: StoredReceipt, checkpoint: Checkpoint, settlement: Settlement
 ) -> None:
     receipt = stored.receipt
-    submission = SUBMISSIONS.get(connection, receipt.submission_id)
-    status = SUBMISSION_LIFECYCLE.check(submission.status, STATUS_OF[receipt.outcome])
-    submission = replace(submission, status=status)
+    filing = submissions.filing(connection, receipt.submission_id)
+    submission = filing.submission
+    target = STATUS_OF[receipt.outcome]
+    if target is SubmissionStatus.RELEASED and filing.egress_approvals:
+        target = SubmissionStatus.EGRESS_REVIEW
+    submission = replace(submission, status=SUBMISSION_LIFECYCLE.check(submission.status, target))
     receipts.add(connection, stored, settlement.checkpoint, settlement.release)
-    EVENTS.add(connection, meter(receipt, submission))
+    # Whether a use is paid is known when it is released or withheld: its event is recorded then.
+    if target is not SubmissionStatus.EGRESS_REVIEW:
+        EVENTS.add(connection, meter(receipt, submission))
     SUBMISSIONS.save(connection, submission)
     note_act(
         office,

@@ -13,9 +13,11 @@ from sqlalchemy import Connection
 from enclave_runner.contract.codec import digest
 from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.job import Job, ModelJob, VerificationJob
+from enclave_runner.contract.script import ScriptJob
 from sandbox.domain.grant import GrantRecord
 from sandbox.domain.submission import Submission, SubmissionStatus
 from sandbox.rules.duties import approvals_needed
+from sandbox.rules.script import decide_script
 from sandbox.store import datasets, submissions
 from sandbox.store.database import reading, writing
 from sandbox.store.grants import GRANTS
@@ -43,7 +45,7 @@ class Reads:
 
 
 def submit(office: Office, actor: Actor, grant_id: str, job: Job, input_bytes: bytes | None = None) -> Submission:
-    """Submit a query or a model under a grant. The result is admitted, or in review when the policy asks for it.
+    """Submit a query, a model or a script under a grant. The result is admitted, or in review when the policy asks.
 
     Raises:
         Refused: by access, admission, or as the enclave says; a refusal stands in the audit log.
@@ -82,7 +84,9 @@ def file_submission(
     consent_id: str | None = None,
 ) -> Submission:
     """Record an admitted job with its audit entry, in the caller's transaction."""
-    needed = approvals_needed(office.approvals, job.mode, _highest_grade(connection, reads))
+    grade = _highest_grade(connection, reads)
+    needed = approvals_needed(office.approvals, job.mode, grade)
+    egress = approvals_needed(office.egress_approvals, job.mode, grade)
     submission = Submission(
         submission_id=f"sub-{secrets.token_hex(12)}",
         grant_id=record.grant.grant_id,
@@ -96,7 +100,8 @@ def file_submission(
         purpose=record.grant.purpose,
         columns=reads.columns,
     )
-    submissions.add(connection, Filing(submission, tuple(reads.datasets), actor.name, needed, consent_id))
+    asks = {"egress": str(egress)} if egress else {}
+    submissions.add(connection, Filing(submission, tuple(reads.datasets), actor.name, needed, consent_id, egress))
     note_act(
         office,
         connection,
@@ -108,6 +113,7 @@ def file_submission(
         status=submission.status.value,
         requester=submission.requester_id,
         submission_sha256=submission.fixed_sha256,
+        **asks,
     )
     return submission
 
@@ -135,20 +141,28 @@ def _highest_grade(connection: Connection, reads: Reads) -> int:
 
 def _check_input(job: Job, content: bytes | None) -> str | None:
     """The digest of what travels beside the job, which must be what the job names."""
-    expected = job.model_sha256 if isinstance(job, ModelJob) else None
     actual = None if content is None else digest(content)
-    if actual != expected:
-        raise Refused("model.digest")
+    match job:
+        case ScriptJob(script_sha256=expected) if actual != expected:
+            raise Refused("script.digest")
+        case ScriptJob() if content is not None:
+            decide_script(content).enforce()
+        case ModelJob(model_sha256=expected) if actual != expected:
+            raise Refused("model.digest")
+        case ModelJob():
+            pass
+        case _ if actual is not None:
+            raise Refused("model.digest")
     return actual
 
 
 def artefact_path(office: Office, sha256: str) -> Path:
-    """Where a model of that digest lies."""
+    """Where a model or a script of that digest lies."""
     return office.home.artefacts / sha256
 
 
 def keep_artefact(office: Office, sha256: str, content: bytes) -> None:
-    """Store a model under its digest, whole or not at all."""
+    """Store a model or a script under its digest, whole or not at all."""
     path = artefact_path(office, sha256)
     if path.exists():
         return

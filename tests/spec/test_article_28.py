@@ -11,6 +11,7 @@ from enclave_runner.contract.errors import Refused
 from enclave_runner.contract.grant import Grant, Mode, Scope
 from enclave_runner.contract.job import Job, ModelJob, Predicate, QueryJob, VerificationJob
 from enclave_runner.contract.privacy import RHO_UNIT, Budget, PrivacyLoss
+from enclave_runner.contract.script import ScriptJob, ScriptOutput
 from enclave_runner.plan.nodes import Name
 from enclave_runner.plan.tables import Granted, granted_column
 from tests.support.articles import NOW, a_column, a_grant, a_spec, grant_fields
@@ -78,6 +79,12 @@ def test_every_kind_of_job_needs_a_mode_of_its_own() -> None:
         QueryJob(sql="SELECT 1", budget=budget),
         VerificationJob(dataset_id="insurance", attribute="amount", predicate=Predicate.EXISTS),
         ModelJob(sql="SELECT 1", budget=budget, model_sha256="0" * 64, output="score"),
+        ScriptJob(
+            sql="SELECT 1",
+            budget=budget,
+            script_sha256="0" * 64,
+            outputs=(ScriptOutput(name="mean", low="0", high="1"),),
+        ),
     ]
-    assert [job.mode for job in jobs] == [Mode.QUERY, Mode.VERIFICATION, Mode.MODEL]
+    assert [job.mode for job in jobs] == [Mode.QUERY, Mode.VERIFICATION, Mode.MODEL, Mode.SCRIPT]
     assert len(jobs) == len(Mode) == len(typing.get_args(Job))

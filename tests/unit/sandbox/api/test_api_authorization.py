@@ -118,6 +118,10 @@ CASES = (
     post("/v1/grants/{grant_id}/revocation", {}, BUREAU),
     post("/v1/quotes", {"grant_id": FREE, "job": query()}, frozenset({"operator"})),
     post("/v1/models", b"not yet a model", OPERATORS),
+    post("/v1/scripts", b"def main(data):\n    return 1\n", OPERATORS),
+    get(f"/v1/scripts/{EVIDENCE}", EVERYBODY, "/v1/scripts/{sha256}"),  # none of that digest, for nobody
+    get("/v1/submissions/{submission_id}/egress-reviews", BUREAU),
+    post("/v1/submissions/{submission_id}/egress-reviews", {"verdict": "approve", "ground": "x"}, BUREAU),
     get("/v1/submissions", EVERYBODY),
     post("/v1/submissions", {"grant_id": FREE, "job": query("0.01")}, frozenset({"operator"})),
     get("/v1/submissions/{submission_id}", frozenset({"bureau", "operator"})),

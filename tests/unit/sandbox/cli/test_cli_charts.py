@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sandbox.cli.charts import ASCII, UNICODE, Glyphs, day_lines, draw, glyphs_of, heat_table, interval_bars, spent_bar
-from sandbox.cli.figures import Mark, figure_of
+from sandbox.client.figures import Mark, figure_of
 from tests.support.released_tables import by_district, days, field
 
 

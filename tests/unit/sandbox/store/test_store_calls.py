@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Column, Engine, TableClause, insert, select, text
+from sqlalchemy import column as sql_column
+from sqlalchemy import table as sql_table
 from sqlalchemy.exc import IntegrityError
 
 from enclave_runner.contract.codec import decode
@@ -153,12 +156,15 @@ def test_a_deployment_of_the_first_schema_keeps_everything_and_opens_products(tm
     tables = [table for table in schema.METADATA.sorted_tables if table.name not in NEW]
     with reading(bureau.office.engine) as source, writing(old) as target:
         for table in tables:
-            rows = [dict(row) for row in source.execute(select(table)).mappings()]
+            kept = [column for column in table.columns if column.name not in NEW_COLUMNS.get(table.name, ())]
+            rows = [dict(row) for row in source.execute(select(*kept)).mappings()]
             if rows:
-                target.execute(insert(table), rows)
+                target.execute(insert(table_of(table.name, kept)), rows)
     before = rows_of(old, [table.name for table in tables])
     upgrade(old)
-    assert rows_of(old, [table.name for table in tables]) == before
+    after = rows_of(old, [table.name for table in tables])
+    for name, rows in before.items():
+        assert all(row.items() >= was.items() for row, was in zip(after[name], rows, strict=True)), name
     moved = replace(bureau, office=replace(bureau.office, engine=old))
     furnish_firms(moved)
     opened(moved)
@@ -167,12 +173,22 @@ def test_a_deployment_of_the_first_schema_keeps_everything_and_opens_products(tm
     old.dispose()
 
 
-NEW = {"standing_orders", "call_batches", "call_receipts", "call_invoice_lines"}
+NEW = {"standing_orders", "call_batches", "call_receipts", "call_invoice_lines", "egress_reviews"}
 
 
-def rows_of(engine: Engine, names: list[str]) -> dict[str, list[tuple[object, ...]]]:
+NEW_COLUMNS = {"submissions": {"egress_approvals", "input_sha256"}}
+
+
+def table_of(name: str, columns: list[Column[Any]]) -> TableClause:
+    return sql_table(name, *(sql_column(column.name, column.type) for column in columns))
+
+
+def rows_of(engine: Engine, names: list[str]) -> dict[str, list[dict[str, object]]]:
+    """Every row, by table; a column that a later schema adds stands beside those that were there."""
     with reading(engine) as connection:
-        return {name: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {name}"))] for name in names}
+        return {
+            name: [dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()] for name in names
+        }
 
 
 def test_documents_of_before_calls_read_as_they_were() -> None:

@@ -69,6 +69,7 @@ def test_an_honest_deployment_verifies(used: Bureau) -> None:
         "cross-checkpoints": 3,
         "parties": 6,
         "meter events": 3,
+        "egress reviews": 0,
         "calls": 0,
         "releases": 3,
         "invoices": 1,
