@@ -11,9 +11,8 @@ from enum import Enum
 from enclave_runner.contract.codec import Value
 from enclave_runner.contract.grant import Mode
 from enclave_runner.contract.privacy import Budget
-from enclave_runner.contract.script import ScriptJob
+from enclave_runner.contract.script import MAX_SQL, ScriptJob
 
-MAX_SQL = 20_000
 MAX_BINS = 1000
 
 

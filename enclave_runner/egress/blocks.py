@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from enclave_runner.contract.errors import Failed
-from enclave_runner.contract.privacy import Budget, PrivacyLoss, number
+from enclave_runner.contract.privacy import PrivacyLoss, number
 from enclave_runner.contract.receipt import DPTable, Measure
 from enclave_runner.contract.script import ScriptJob, ScriptOutput
 from enclave_runner.dp.conversion import epsilon_of
@@ -22,11 +22,6 @@ from enclave_runner.egress.table import fraction_text, width_text
 from enclave_runner.kinds.tasks import CELL_BYTES, STEPS
 
 PLACES = 6  # decimals below the size of an output's range
-
-
-def script_loss(budget: Budget) -> int:
-    """The ρ·10¹² of a script job. Raises Refused(`budget.malformed`) when the budget is too small."""
-    return histogram_loss(budget)
 
 
 def script_measures(job: ScriptJob) -> tuple[Measure, ...]:
@@ -55,7 +50,7 @@ def release_means(job: ScriptJob, entity_set: str, blocks: Sequence[Sequence[int
     if any(not 0 <= cell <= STEPS for cells in blocks for cell in cells):
         raise Failed("egress.shape")
     noisy = _mechanism(job).add([sum(column) for column in zip(*blocks, strict=True)])
-    loss = script_loss(job.budget)
+    loss = histogram_loss(job.budget)
     return DPTable(
         keys=("output",),
         measures=(Measure(name="value", unit="", half_width=""),),
@@ -76,7 +71,7 @@ def sensitivity(outputs: int) -> int:
 
 
 def _mechanism(job: ScriptJob) -> Mechanism:
-    return gaussian(sensitivity(len(job.outputs)), script_loss(job.budget))
+    return gaussian(sensitivity(len(job.outputs)), histogram_loss(job.budget))
 
 
 def _value(job: ScriptJob, output: ScriptOutput, total: int) -> Fraction:

@@ -153,12 +153,9 @@ def _made_up_column(column: Column) -> np.ndarray:
     if column.domain is not None:
         spread = [column.domain[row % len(column.domain)] for row in range(MADE_UP_ROWS)]
     if column.type is ColumnType.TEXT:
-        return _array([str(cell) for cell in spread], column.type, 0)
-    if column.type is ColumnType.BOOLEAN:
-        return _array([row % 2 for row in range(MADE_UP_ROWS)], column.type, 0)
-    if column.type is ColumnType.DATE:
-        days = [low + (high - low) * row // (MADE_UP_ROWS - 1) for row in range(MADE_UP_ROWS)]
-        return np.array(days, dtype="datetime64[D]")
-    if column.domain is not None:
-        return np.array([float(cell) for cell in column.domain] * MADE_UP_ROWS, dtype=np.float64)[:MADE_UP_ROWS]
+        spread = [str(cell) for cell in spread]
+    elif column.type is ColumnType.BOOLEAN:
+        spread = [row % 2 for row in range(MADE_UP_ROWS)]
+    elif column.domain is not None:
+        spread = [float(cell) for cell in spread]
     return _array(spread, column.type, column.scale)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from enclave_runner.contract.codec import Value, digest
 from enclave_runner.contract.errors import Refused
 from sandbox.api.call import Uploading
-from sandbox.api.identifiers import SHA256
 from sandbox.api.openapi import FILE, operation
 from sandbox.rules.access import Action, Record
 from sandbox.workflow.office import Actor, Office, authorize
-from sandbox.workflow.submit import artefact_path, keep_artefact
+from sandbox.workflow.submit import find_artefact, keep_artefact
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -50,12 +47,10 @@ def read_model(office: Office, sha256: str) -> bytes:
     Raises:
         Refused: `model.unknown`.
     """
-    if re.fullmatch(SHA256, sha256) is None:
+    content = find_artefact(office, sha256)
+    if content is None:
         raise Refused("model.unknown")
-    try:
-        return artefact_path(office, sha256).read_bytes()
-    except FileNotFoundError:
-        raise Refused("model.unknown") from None
+    return content
 
 
 def max_bytes(office: Office) -> int:

@@ -9,13 +9,14 @@ from sqlalchemy import Connection
 from enclave_runner.contract.errors import Failed, Refused
 from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Review, Submission, SubmissionStatus, Verdict
 from sandbox.rules.access import Action, Record
-from sandbox.rules.duties import decide_ground, decide_review, tally_egress
+from sandbox.rules.duties import decide_ground, tally_egress
 from sandbox.rules.rating import meter
-from sandbox.store import api_keys, receipts, submissions
+from sandbox.store import receipts, submissions
 from sandbox.store.database import reading, writing
 from sandbox.store.meter_events import EVENTS
 from sandbox.store.submissions import EGRESS_REVIEWS, SUBMISSIONS
 from sandbox.workflow.office import Actor, Office, authorize, note_act
+from sandbox.workflow.review import four_eyes
 
 
 def review_egress(office: Office, actor: Actor, submission_id: str, verdict: Verdict, ground: str) -> Submission:
@@ -36,10 +37,7 @@ def review_egress(office: Office, actor: Actor, submission_id: str, verdict: Ver
         if submission.status is not SubmissionStatus.EGRESS_REVIEW:
             raise Refused("egress.closed", status=submission.status.value)
         earlier = submissions.egress_reviews_of(connection, submission_id)
-        people = {filing.submitted_by, actor.name, *(given.reviewer for given in earlier)}
-        makers = api_keys.makers_among(connection, people)
-        decide_review(submission, filing.submitted_by, actor.name, earlier, makers).enforce()
-        given = Review(submission_id, actor.name, verdict, ground.strip(), office.clock())
+        given = four_eyes(office, connection, actor, filing, earlier, verdict, ground)
         EGRESS_REVIEWS.add(connection, given)
         status = tally_egress((*earlier, given), filing.egress_approvals)
         if status is not submission.status:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sqlalchemy import Connection
+
 from enclave_runner.contract.errors import Refused
 from sandbox.domain.submission import SUBMISSION_LIFECYCLE, Review, Submission, SubmissionStatus, Verdict
 from sandbox.rules.access import Action, Record
 from sandbox.rules.duties import decide_ground, decide_review, tally
 from sandbox.store import api_keys, submissions
 from sandbox.store.database import reading, writing
-from sandbox.store.submissions import REVIEWS, SUBMISSIONS
+from sandbox.store.submissions import REVIEWS, SUBMISSIONS, Filing
 from sandbox.workflow.office import Actor, Office, authorize, note_act
 
 
@@ -29,10 +31,7 @@ def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, g
         if submission.status is not SubmissionStatus.IN_REVIEW:
             raise Refused("review.closed", status=submission.status.value)
         earlier = submissions.reviews_of(connection, submission_id)
-        people = {filing.submitted_by, actor.name, *(given.reviewer for given in earlier)}
-        makers = api_keys.makers_among(connection, people)
-        decide_review(submission, filing.submitted_by, actor.name, earlier, makers).enforce()
-        given = Review(submission_id, actor.name, verdict, ground.strip(), office.clock())
+        given = four_eyes(office, connection, actor, filing, earlier, verdict, ground)
         REVIEWS.add(connection, given)
         status = tally((*earlier, given), filing.approvals)
         if status is not submission.status:
@@ -48,6 +47,26 @@ def review(office: Office, actor: Actor, submission_id: str, verdict: Verdict, g
             status=submission.status.value,
         )
     return submission
+
+
+def four_eyes(
+    office: Office,
+    connection: Connection,
+    actor: Actor,
+    filing: Filing,
+    earlier: tuple[Review, ...],
+    verdict: Verdict,
+    ground: str,
+) -> Review:
+    """The verdict of somebody who may give one beside the earlier ones, before the run or of what it gave.
+
+    Raises:
+        Refused: `review.own-work`, `review.repeated`, `review.key-maker`.
+    """
+    people = {filing.submitted_by, actor.name, *(given.reviewer for given in earlier)}
+    makers = api_keys.makers_among(connection, people)
+    decide_review(filing.submission, filing.submitted_by, actor.name, earlier, makers).enforce()
+    return Review(filing.submission.submission_id, actor.name, verdict, ground.strip(), office.clock())
 
 
 def list_reviews(office: Office, actor: Actor, submission_id: str) -> tuple[Review, ...]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from enclave_runner.contract.codec import digest
 from enclave_runner.contract.errors import Refused
+from enclave_runner.contract.script import ScriptJob
 from sandbox.rules.access import Action, Record
 from sandbox.rules.script import decide_script
 from sandbox.store import submissions
 from sandbox.store.database import reading
 from sandbox.workflow.office import Actor, Office, authorize, is_allowed
-from sandbox.workflow.submit import artefact_path, keep_artefact
-
-SHA256 = re.compile("[0-9a-f]{64}")
+from sandbox.workflow.submit import find_artefact, keep_artefact
 
 
 def keep_script(office: Office, actor: Actor, content: bytes) -> str:
@@ -36,12 +33,9 @@ def read_script(office: Office, sha256: str) -> bytes:
     Raises:
         Refused: `script.unknown`; as `keep_script` does for a file of that digest that is no script.
     """
-    if SHA256.fullmatch(sha256) is None:
+    content = find_artefact(office, sha256)
+    if content is None:
         raise Refused("script.unknown")
-    try:
-        content = artefact_path(office, sha256).read_bytes()
-    except FileNotFoundError:
-        raise Refused("script.unknown") from None
     decide_script(content).enforce()
     return content
 
@@ -55,7 +49,7 @@ def show_script(office: Office, actor: Actor, sha256: str) -> bytes:
     with reading(office.engine) as connection:
         asked = submissions.with_input(connection, sha256)
     reviews = is_allowed(office, actor, Action.REVIEW_SUBMISSION, Record("script", sha256))
-    owners = {item.operator_id for item in asked if item.job.mode.value == "script"}
+    owners = {item.operator_id for item in asked if isinstance(item.job, ScriptJob)}
     if not owners or not (reviews or actor.party.party_id in owners):
         raise Refused("script.unknown")
     authorize(office, actor, Action.READ_SUBMISSION, Record("script", sha256, tuple(sorted(owners))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from sandbox.store.products import PRODUCTS
 from sandbox.store.submissions import Filing
 from sandbox.workflow.office import Actor, Office, note_act
 from sandbox.workflow.quote import ask_quote, check_scope, usable_grant
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,16 @@ def _check_input(job: Job, content: bytes | None) -> str | None:
 def artefact_path(office: Office, sha256: str) -> Path:
     """Where a model or a script of that digest lies."""
     return office.home.artefacts / sha256
+
+
+def find_artefact(office: Office, sha256: str) -> bytes | None:
+    """The bytes that were kept under that digest; None for a text that is no digest, or one that names nothing."""
+    if SHA256.fullmatch(sha256) is None:
+        return None
+    try:
+        return artefact_path(office, sha256).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def keep_artefact(office: Office, sha256: str, content: bytes) -> None:

@@ -10,7 +10,8 @@ import pytest
 from enclave_runner.contract.errors import Failed
 from enclave_runner.contract.privacy import Budget
 from enclave_runner.contract.script import ScriptJob, ScriptOutput
-from enclave_runner.egress.blocks import block_cells, release_means, script_loss, script_measures, sensitivity
+from enclave_runner.egress.blocks import block_cells, release_means, script_measures, sensitivity
+from enclave_runner.egress.histogram import histogram_loss
 from enclave_runner.kinds.tasks import CELL_BYTES, STEPS
 
 MIDDLE = STEPS // 2
@@ -60,7 +61,7 @@ def test_the_noisy_means_lie_around_the_means_in_the_unit_of_each_output() -> No
         assert abs(sum(values) / len(values) - true) < width  # six standard deviations of that mean and more
         covered = sum(abs(value - true) <= width for value in values)
         assert 260 <= covered <= 299 or covered == 300
-        expected = 1.96 * math.sqrt(2) / math.sqrt(2 * script_loss(order.budget) / 1e12) / 400 * span
+        expected = 1.96 * math.sqrt(2) / math.sqrt(2 * histogram_loss(order.budget) / 1e12) / 400 * span
         assert width == pytest.approx(expected, rel=0.01)
     assert [row[0] for row in found[0].rows] == ["age", "rate"]
     assert (found[0].keys, found[0].noise, found[0].loss.entity_set) == (("output",), "gaussian", "resident")
